@@ -1,0 +1,112 @@
+"""What was asked and what it came to, beside the data: a question's record, each run's, and the lake's own format."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import LakeError
+from pipeline.lake.store import META, Store
+from pipeline.model import NS, PullRecord, Window, day_of
+
+FORMAT = 1
+_PULLS = f"{META}/pulls"
+_DAY = re.compile(r"/date=(\d{4}-\d\d-\d\d)/")
+
+
+class Records:
+    """Reads and writes the records; one JSON file a question, named by source, what and window."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def check_format(self) -> None:
+        """Refuse a lake that a newer version wrote. Raises LakeError."""
+        found = self._json(f"{META}/lake.json")
+        if found is not None and int(found.get("format", 0)) > FORMAT:
+            raise LakeError(
+                f"the lake {self._store.uri} has format {found['format']}, this aislot knows formats up to {FORMAT}",
+                "install that version of aislot, or point lake.uri elsewhere",
+                "nothing was changed",
+            )
+
+    def stamp(self, written_by: str) -> None:
+        """Write the lake's format if it has none yet."""
+        if self._store.read(f"{META}/lake.json") is None:
+            self._put(f"{META}/lake.json", {"format": FORMAT, "written_by": written_by})
+
+    def put(self, record: PullRecord) -> None:
+        """Keep a question's record; those of the same question about parts of its window are thereby said again."""
+        name = self._name(record)
+        for other in self._store.names(f"{_PULLS}/{record.what}/date={day_of(record.window.start)}", ".json"):
+            known = self._read(other)
+            same = known.source == record.source
+            if other != name and same and record.window.covers(known.window):
+                self._store.remove(other)
+        self._put(name, record.to_json())
+
+    def of(self, what: str, window: Window) -> list[PullRecord]:
+        """Return the records of one kind of question whose windows touch `window`, oldest question first."""
+        found = [
+            self._read(n) for d, _ in window.days() for n in self._store.names(f"{_PULLS}/{what}/date={d}", ".json")
+        ]
+        return sorted((r for r in found if r.window.intersect(window)), key=lambda r: (r.asked_at, r.window))
+
+    def days(self) -> list[dt.date]:
+        """List the UTC days about which anything was ever asked."""
+        found = (_DAY.search(n) for n in self._store.names(_PULLS, ".json"))
+        return sorted({dt.date.fromisoformat(m[1]) for m in found if m})
+
+    def put_run(self, run: Mapping[str, Any]) -> None:
+        """Keep the record of a run of the scheduled job: `date`, `exit_code`, `verdict`, `started_at`, `ended_at`."""
+        self._put(f"{META}/runs/date={run['date']}.json", dict(run))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the last run's record of each day, by date."""
+        names = self._store.names(f"{META}/runs", ".json")
+        return [r for n in names if (r := self._json(n)) is not None]
+
+    def key(self) -> bytes:
+        """Return the lake's redaction key, made once and never shown."""
+        name = f"{META}/redaction.key"
+        found = self._store.read(name)
+        if found is None:
+            found = secrets.token_hex(32).encode()
+            self._store.write(name, found)
+        return found
+
+    def _name(self, record: PullRecord) -> str:
+        day = day_of(record.window.start)
+        origin = Window.of_day(day).start
+        ends = [f"{(at - origin) / NS:09.3f}" for at in (record.window.start, record.window.end)]
+        return f"{_PULLS}/{record.what}/date={day}/{record.source}-{ends[0]}-{ends[1]}.json"
+
+    def _read(self, name: str) -> PullRecord:
+        data = self._json(name)
+        try:
+            if data is not None:
+                return PullRecord.from_json(data)
+        except (KeyError, TypeError, ValueError) as e:
+            raise LakeError(f"{name} is no record of a pull: {e}", "delete that file and pull its day again") from e
+        raise LakeError(f"{name} went away while it was read", "run the command again")
+
+    def _put(self, name: str, value: Mapping[str, Any]) -> None:
+        self._store.write(name, json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        data = self._store.read(name)
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+        except ValueError as e:
+            raise LakeError(
+                f"{name} in {self._store.uri} is not JSON", "delete that file and pull its day again"
+            ) from e
+        if not isinstance(value, dict):
+            raise LakeError(f"{name} in {self._store.uri} is not a record", "delete that file and pull its day again")
+        return value

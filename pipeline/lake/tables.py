@@ -1,0 +1,150 @@
+"""Tables by UTC date: `<table>/date=YYYY-MM-DD/<part>.parquet`, each part a grid cell of the day, written as a whole.
+
+A write touches only the cells of its window and only the rows inside it: the same pull again makes the same files.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import schemas
+from pipeline.errors import LakeError
+from pipeline.lake.store import META, Store
+from pipeline.model import DAY_NS, NS, Window, day_of
+
+CELL_NS = {"logs": 3600 * NS}  # the others have one part a day
+_DAY = re.compile(r"/date=(\d{4}-\d\d-\d\d)/")
+
+Merge = Callable[[pa.Table, pa.Table], pa.Table]
+
+
+def cell_ns(table: str) -> int:
+    """Return the length of the cells that a table is cut into."""
+    return CELL_NS.get(table, DAY_NS)
+
+
+class Tables:
+    """Reads and writes the lake's tables."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, table: str, window: Window, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError."""
+        spec = schemas.TABLES[table]
+        wanted = list(dict.fromkeys([*(columns or spec.columns), *spec.dated_by]))
+        parts = [self._load(n, table, wanted) for d, w in window.days() for n in self._parts(table, d, w)]
+        rows = pa.concat_tables(parts) if parts else schemas.empty(table).select(wanted)
+        rows = rows.filter(_inside(rows, table, window)) if rows.num_rows else rows
+        if columns is None:
+            return schemas.in_order(table, rows)
+        return rows.select(list(columns))
+
+    def replace(self, table: str, window: Window, rows: pa.Table, merge: Merge | None = None) -> int:
+        """Put `rows` in the place of those dated inside `window`; rows outside stay. Returns how many files changed.
+
+        `merge(old, new)` makes the rows of the window from both, where what the lake has must not be lost.
+        """
+        changed = 0
+        for cell in window.cells(cell_ns(table)):
+            name = self._name(table, cell)
+            new = rows.filter(_inside(rows, table, cell)) if rows.num_rows else rows
+            old = self._load(name, table, None) if self._store.read(name) is not None else None
+            if old is not None and old.num_rows:
+                within = _inside(old, table, cell)
+                kept = old.filter(pc.invert(within))
+                new = merge(old.filter(within), new) if merge else new
+                new = pa.concat_tables([kept, new])
+            elif not new.num_rows:
+                continue  # an empty cell needs no file; `ensure` gives an empty day its one
+            changed += self._store.write(name, _parquet(schemas.in_order(table, new)))
+        return changed
+
+    def ensure(self, table: str, day: dt.date) -> None:
+        """Give a day without rows one empty file with the table's columns, so that every reader finds them."""
+        if not self._store.names(f"{self._folder(table)}/date={day}", ".parquet"):
+            first = next(Window.of_day(day).cells(cell_ns(table)))
+            self._store.write(self._name(table, first), _parquet(schemas.empty(table)))
+
+    def days(self, table: str) -> list[dt.date]:
+        """List the UTC days that a table has files for."""
+        found = (_DAY.search(n) for n in self._store.names(self._folder(table), ".parquet"))
+        return sorted({dt.date.fromisoformat(m[1]) for m in found if m})
+
+    def _parts(self, table: str, day: dt.date, window: Window) -> list[str]:
+        names = self._store.names(f"{self._folder(table)}/date={day}", ".parquet")
+        if cell_ns(table) == DAY_NS:
+            return names
+        wanted = {self._name(table, c) for c in window.cells(cell_ns(table))}
+        return [n for n in names if n in wanted]
+
+    def _folder(self, table: str) -> str:
+        return f"{META}/{table}" if schemas.TABLES[table].internal else table
+
+    def _name(self, table: str, cell: Window) -> str:
+        step = cell_ns(table)
+        part = f"{(cell.start % DAY_NS) // step:02d}" if step < DAY_NS else "day"
+        return f"{self._folder(table)}/date={day_of(cell.start)}/{part}.parquet"
+
+    def _load(self, name: str, table: str, columns: Sequence[str] | None) -> pa.Table:
+        data = self._store.read(name)
+        spec = schemas.TABLES[table].schema
+        if data is None:  # removed between listing and reading
+            return spec.empty_table().select(list(columns or spec.names))
+        try:
+            found = pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None, partitioning=None)
+            return found.select(list(columns or spec.names)).cast(
+                pa.schema([spec.field(c) for c in columns or spec.names])
+            )
+        except (pa.ArrowException, KeyError, ValueError, OSError) as e:
+            raise LakeError(
+                f"{name} in {self._store.uri} cannot be read as {table}: {e}", "delete that file and pull its day again"
+            ) from e
+
+
+def _instants(rows: pa.Table, table: str) -> pa.ChunkedArray:
+    return pc.coalesce(*(rows[c] for c in schemas.TABLES[table].dated_by)).cast(pa.int64())
+
+
+def _inside(rows: pa.Table, table: str, window: Window) -> pa.ChunkedArray:
+    at = _instants(rows, table)
+    return pc.and_(pc.greater_equal(at, window.start), pc.less(at, window.end))
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    plain = {"ts", "line", "err", "msg", "message", "example"}
+    pq.write_table(
+        rows.combine_chunks(),
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=50_000,
+        use_dictionary=[c for c in rows.schema.names if c not in plain],
+        write_statistics=[c for c in rows.schema.names if not pa.types.is_nested(rows.schema.field(c).type)],
+    )
+    return sink.getvalue()
+
+
+def union(key: Sequence[str]) -> Merge:
+    """Return a merge that keeps every row either side has, the new one where both have the key."""
+
+    def merged(old: pa.Table, new: pa.Table) -> pa.Table:
+        both = pa.concat_tables([new, old])
+        first = both.select(list(key)).append_column("i", pa.array(range(both.num_rows), pa.int64()))
+        keep = first.group_by(list(key)).aggregate([("i", "min")])["i_min"]
+        return both.take(keep.sort())
+
+    return merged
+
+
+def in_window(rows: pa.Table, table: str, window: Window) -> pa.Table:
+    """Return the rows dated inside a window."""
+    return rows.filter(_inside(rows, table, window)) if rows.num_rows else rows

@@ -1,0 +1,204 @@
+"""Small values that every tier speaks: windows, log entries, pull records, coverage."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+NS = 1_000_000_000
+DAY_NS = 86_400 * NS
+_EPOCH = dt.date(1970, 1, 1)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Window:
+    """A half-open interval `[start, end)` in nanoseconds since the epoch, UTC."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise ValueError(f"a window must not end before it starts: {self.start}..{self.end}")
+
+    @classmethod
+    def of_day(cls, day: dt.date) -> Window:
+        """Return the UTC day as a window."""
+        start = (day - _EPOCH).days * DAY_NS
+        return cls(start, start + DAY_NS)
+
+    @property
+    def length(self) -> int:
+        """Length in nanoseconds."""
+        return self.end - self.start
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.length / NS
+
+    def __bool__(self) -> bool:
+        return self.end > self.start
+
+    def __contains__(self, instant: int) -> bool:
+        return self.start <= instant < self.end
+
+    def covers(self, other: Window) -> bool:
+        """Tell whether `other` lies wholly inside."""
+        return self.start <= other.start and other.end <= self.end
+
+    def intersect(self, other: Window) -> Window | None:
+        """Return what both share, None where that is nothing."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Window(start, end) if start < end else None
+
+    def widen(self, before: int, after: int) -> Window:
+        """Return the window grown by nanoseconds at both ends."""
+        return Window(self.start - before, self.end + after)
+
+    def cells(self, step: int) -> Iterator[Window]:
+        """Cut along the grid of multiples of `step` ns; the first and last cell may be partial."""
+        at = self.start
+        while at < self.end:
+            end = min(self.end, (at // step + 1) * step)
+            yield Window(at, end)
+            at = end
+
+    def days(self) -> Iterator[tuple[dt.date, Window]]:
+        """Cut at UTC midnights: each day with its part of the window."""
+        for cell in self.cells(DAY_NS):
+            yield day_of(cell.start), cell
+
+    def __str__(self) -> str:
+        return f"{instant_text(self.start)}..{instant_text(self.end)}"
+
+
+def day_of(instant: int) -> dt.date:
+    """Return the UTC day an instant lies in."""
+    return _EPOCH + dt.timedelta(days=instant // DAY_NS)
+
+
+def instant_text(instant: int) -> str:
+    """Write an instant as RFC 3339 UTC, with as many of its nine decimals as it needs."""
+    seconds, nanos = divmod(instant, NS)
+    text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return text + (f".{nanos:09d}".rstrip("0") if nanos else "") + "Z"
+
+
+def instant_of(text: str) -> int:
+    """Parse RFC 3339 with up to nine decimals (more are cut); no zone means UTC. Raises ValueError."""
+    body, _, rest = text.strip().partition(".")
+    digits = ""
+    if rest:
+        digits = rest[: next((i for i, c in enumerate(rest) if not c.isdigit()), len(rest))]
+        body += rest[len(digits) :]
+    moment = dt.datetime.fromisoformat(body)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    whole = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
+    return whole * NS + int(digits[:9].ljust(9, "0") or 0)
+
+
+def merge(windows: Iterable[Window]) -> list[Window]:
+    """Join windows that touch or overlap; sorted."""
+    out: list[Window] = []
+    for w in sorted(w for w in windows if w):
+        if out and w.start <= out[-1].end:
+            out[-1] = Window(out[-1].start, max(out[-1].end, w.end))
+        else:
+            out.append(w)
+    return out
+
+
+def subtract(window: Window, covered: Iterable[Window]) -> list[Window]:
+    """Return the parts of `window` that no `covered` window holds; sorted."""
+    out, at = [], window.start
+    for w in merge(covered):
+        if w.start > at:
+            out.append(Window(at, min(w.start, window.end)))
+        at = max(at, w.end)
+        if at >= window.end:
+            break
+    else:
+        out.append(Window(min(at, window.end), window.end))
+    return [w for w in out if w and w.intersect(window)]
+
+
+class Entry(NamedTuple):
+    """One log entry as its source gave it: identity is all four of them and the tenant."""
+
+    ts: int
+    line: str
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PullRecord:
+    """What one question to one source came to: no record means that it was not asked.
+
+    `what` is logs|jobs|alerts|events|issues, `source` loki|prometheus|kubernetes|github. `complete` is None where the
+    source is not configured or cannot tell; `gaps` are the parts of `window` that are not known to be complete.
+    `proof` holds what the claim rests on: counts by name, method, server version.
+    """
+
+    what: str
+    source: str
+    window: Window
+    complete: bool | None
+    rows: int = 0
+    gaps: Sequence[Window] = ()
+    provisional: bool = False
+    asked_at: int = 0
+    fingerprint: str = ""
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON, instants as nanoseconds."""
+        return {
+            "what": self.what,
+            "source": self.source,
+            "window": [self.window.start, self.window.end],
+            "complete": self.complete,
+            "rows": self.rows,
+            "gaps": [[g.start, g.end] for g in self.gaps],
+            "provisional": self.provisional,
+            "asked_at": self.asked_at,
+            "fingerprint": self.fingerprint,
+            "proof": dict(self.proof),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PullRecord:
+        """Read what `to_json` wrote."""
+        return cls(
+            what=data["what"],
+            source=data["source"],
+            window=Window(*data["window"]),
+            complete=data["complete"],
+            rows=data["rows"],
+            gaps=tuple(Window(*g) for g in data["gaps"]),
+            provisional=data["provisional"],
+            asked_at=data["asked_at"],
+            fingerprint=data["fingerprint"],
+            proof=data["proof"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How well one window (a day) is known from one source, made from its pull records.
+
+    `complete` is None where the source is not configured (then `configured` is False), was never asked, or cannot tell.
+    """
+
+    what: str
+    source: str
+    configured: bool
+    complete: bool | None
+    rows: int
+    gaps: Sequence[Window]
+    proof: Mapping[str, Any]
+    asked: Sequence[Window] = ()

@@ -1,0 +1,1 @@
+"""What people read: view data first, template second, text last."""

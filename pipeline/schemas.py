@@ -1,0 +1,227 @@
+"""The lake's tables: names, columns and types as the contract fixes them, and how rows are dated and ordered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+TS = pa.timestamp("ns", tz="UTC")
+STR = pa.string()
+F64 = pa.float64()
+I64 = pa.int64()
+BOOL = pa.bool_()
+STRS = pa.list_(pa.string())
+INTS = pa.list_(pa.int64())
+MAP = pa.map_(pa.string(), pa.string())
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake.
+
+    `dated_by`: the columns whose first non-null instant gives the row's UTC date; `order`: what rows are sorted by, so
+    that the same rows always make the same file; `key`: what identifies a row; `internal`: kept below `_aislot/`.
+    """
+
+    name: str
+    schema: pa.Schema
+    dated_by: tuple[str, ...]
+    order: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    internal: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns in their order."""
+        return list(self.schema.names)
+
+
+def _table(
+    name: str,
+    columns: Sequence[tuple[str, Any]],
+    order: Sequence[str],
+    *,
+    dated_by: Sequence[str] = (),
+    key: Sequence[str] = (),
+    internal: bool = False,
+) -> Table:
+    return Table(name, pa.schema(list(columns)), tuple(dated_by or [columns[0][0]]), tuple(order), tuple(key), internal)
+
+
+_ALL = [
+    _table(
+        "logs",
+        [("ts", TS), ("namespace", STR), ("app", STR), ("pod", STR), ("container", STR), ("level", STR), ("msg", STR)]
+        + [("run_id", STR), ("job_name", STR), ("issue", I64), ("err", STR), ("signatures", STRS), ("line", STR)]
+        + [("format", STR), ("labels", MAP), ("metadata", MAP)],
+        order=("ts", "namespace", "app", "pod", "container", "line"),
+    ),
+    _table(
+        "attempts",
+        [("created_at", TS), ("namespace", STR), ("job_name", STR), ("kind", STR), ("image", STR), ("attempt", I64)]
+        + [("run_id", STR), ("issue", I64), ("linked_by", STR), ("started_at", TS), ("ended_at", TS)]
+        + [("end_uncertainty_s", F64), ("duration_s", F64), ("outcome", STR), ("outcome_source", STR), ("reason", STR)]
+        + [("source", STR), ("uid", STR), ("last_seen_at", TS)],
+        order=("created_at", "namespace", "job_name"),
+        key=("namespace", "job_name", "created_at"),
+    ),
+    _table(
+        "alerts",
+        [("started_at", TS), ("ended_at", TS), ("alert", STR), ("severity", STR), ("labels", MAP), ("source", STR)],
+        order=("started_at", "alert"),
+    ),
+    _table(
+        "events",
+        [("ts", TS), ("namespace", STR), ("object_kind", STR), ("object_name", STR), ("object_uid", STR)]
+        + [("reason", STR), ("type", STR), ("message", STR), ("count", I64), ("uid", STR)],
+        order=("ts", "namespace", "object_kind", "object_name", "reason", "message", "uid"),
+    ),
+    _table(
+        "issue_runs",
+        [("ts", TS), ("run_id", STR), ("issue", I64), ("repository", STR), ("job_namespace", STR), ("job_name", STR)]
+        + [("phase", STR), ("run_status", STR), ("found_by", STR), ("author_kind", STR), ("comment_url", STR)],
+        order=("ts", "issue", "run_id", "found_by", "job_name", "comment_url"),
+    ),
+    _table(
+        "issue_events",
+        [("ts", TS), ("issue", I64), ("repository", STR), ("event", STR), ("label", STR), ("url", STR)],
+        order=("ts", "issue", "event", "label", "url"),
+    ),
+    _table(
+        "golden",
+        [("window_start", TS), ("window", STR), ("kind", STR), ("started", I64), ("finished", I64), ("failed", I64)]
+        + [("failure_ratio", F64), ("manifest_unknown_lines", I64), ("cache_retrieval_lines", I64)]
+        + [("build_ref_lines", I64), ("duration_p50_s", F64), ("duration_p95_s", F64), ("duration_max_s", F64)]
+        + [("backlog_max", I64), ("pending_max", I64), ("complete", BOOL)],
+        order=("window_start", "window", "kind"),
+        key=("window_start", "window", "kind"),
+    ),
+    _table(
+        "failures",
+        [("failed_at", TS), ("failure_id", STR), ("run_id", STR), ("issue", I64), ("namespace", STR), ("job_name", STR)]
+        + [("kind", STR), ("attempt", I64), ("signatures", STRS), ("class", STR), ("linked_by", STR)]
+        + [("first_line_at", TS), ("last_line_at", TS), ("lines", I64), ("example", STR), ("recovered_at", TS)],
+        order=("failed_at", "namespace", "job_name", "failure_id"),
+        key=("failure_id",),
+    ),
+    _table(
+        "incidents",
+        [("started_at", TS), ("incident_id", STR), ("class", STR), ("signatures", STRS), ("ended_at", TS)]
+        + [("first_success_at", TS), ("mttr_s", F64), ("failures", I64), ("runs", STRS), ("issues", INTS)]
+        + [("detected_by", STR), ("detection_delay_s", F64)],
+        order=("started_at", "incident_id"),
+        key=("incident_id",),
+    ),
+    _table(
+        "alert_audit",
+        [("expected_start", TS), ("expected_end", TS), ("actual_start", TS), ("actual_end", TS), ("alert", STR)]
+        + [("verdict", STR), ("delay_s", F64)],
+        order=("expected_start", "actual_start", "alert"),
+        dated_by=("expected_start", "actual_start"),
+    ),
+    # dated by the day it was computed for: `day` is that instant
+    _table(
+        "slo",
+        [("day", TS), ("slo", STR), ("window", STR), ("good", I64), ("total", I64), ("ratio", F64)]
+        + [("objective_ratio", F64), ("budget_spent_ratio", F64), ("policy", STR)],
+        order=("day", "slo", "window"),
+    ),
+    # what pull keeps of the jobs' raw evidence, below _aislot/
+    _table(
+        "job_samples",
+        [("ts", TS), ("metric", STR), ("namespace", STR), ("job_name", STR), ("reason", STR), ("value", F64)]
+        + [("labels", MAP)],
+        order=("ts", "metric", "namespace", "job_name", "reason"),
+        key=("ts", "metric", "namespace", "job_name", "reason"),
+        internal=True,
+    ),
+    _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
+    _table(
+        "job_snapshots",
+        [("snapshot_at", TS), ("namespace", STR), ("job_name", STR), ("uid", STR), ("created_at", TS)]
+        + [("started_at", TS), ("completed_at", TS), ("failed_at", TS), ("reason", STR), ("labels", MAP)],
+        order=("snapshot_at", "namespace", "job_name", "uid"),
+        key=("snapshot_at", "namespace", "job_name", "uid"),
+        internal=True,
+    ),
+]
+TABLES: dict[str, Table] = {t.name: t for t in _ALL}
+PULLED = ("logs", "alerts", "events", "issue_runs", "issue_events")
+DERIVED = ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
+
+
+def empty(name: str) -> pa.Table:
+    """Return the table without rows."""
+    return TABLES[name].schema.empty_table()
+
+
+def empty_frame(name: str) -> pd.DataFrame:
+    """Return the table without rows as pandas, with the dtypes that a read from the lake gives."""
+    return to_frame(empty(name))
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Turn a lake table into pandas: nullable integers and booleans, lists, maps as dicts, NaT or NA for unknown.
+
+    Strings are pandas' `str` dtype (missing: NaN), integers `Int64`, booleans `boolean`, instants `datetime64[ns,
+    UTC]`; lists become Python lists (not numpy arrays), maps `dict`, so that frames compare and print as people expect.
+    """
+    import pandas as pd  # noqa: PLC0415 - schemas serve the extraction path too, which does without pandas
+
+    columns: dict[str, Any] = {}
+    for f in table.schema:
+        column = table[f.name]
+        if pa.types.is_map(f.type):
+            values: Any = [None if v is None else dict(v) for v in column.to_pylist()]
+            columns[f.name] = pd.Series(values, dtype=object)
+        elif pa.types.is_list(f.type):
+            columns[f.name] = pd.Series(column.to_pylist(), dtype=object)
+        elif pa.types.is_integer(f.type):
+            columns[f.name] = pd.Series(column.to_pylist(), dtype="Int64")
+        elif pa.types.is_boolean(f.type):
+            columns[f.name] = pd.Series(column.to_pylist(), dtype="boolean")
+        elif pa.types.is_string(f.type) or pa.types.is_dictionary(f.type):
+            columns[f.name] = pd.Series(column.to_pylist(), dtype="str")
+        else:
+            columns[f.name] = column.to_pandas()
+    return pd.DataFrame(columns, columns=list(table.schema.names))
+
+
+def from_frame(name: str, frame: pd.DataFrame) -> pa.Table:
+    """Turn a frame into the table `name`: exactly its columns, types and order. Raises KeyError for a missing column."""
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    spec = TABLES[name]
+    arrays = []
+    for f in spec.schema:
+        series = frame[f.name]
+        if pa.types.is_nested(f.type):
+            values = [None if v is None or v is pd.NA or isinstance(v, float) else v for v in series.tolist()]
+            if pa.types.is_map(f.type):
+                values = [None if v is None else sorted(dict(v).items()) for v in values]
+            arrays.append(pa.array(values, f.type))
+        else:
+            arrays.append(pa.array(series, f.type, from_pandas=True))
+    return in_order(name, pa.Table.from_arrays(arrays, schema=spec.schema))
+
+
+def in_order(name: str, table: pa.Table) -> pa.Table:
+    """Sort rows by the table's order, nulls last: the same rows make the same file."""
+    return table.sort_by([(c, "ascending") for c in TABLES[name].order]) if table.num_rows > 1 else table
+
+
+def tidy(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with exactly the table's columns, dtypes and order of rows."""
+    return to_frame(from_frame(name, frame))
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as dicts by column name."""
+    return [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]

@@ -1,0 +1,1 @@
+"""Pure functions from evidence to numbers: tables in, tables out, no I/O and no clock."""

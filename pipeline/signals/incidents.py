@@ -1,0 +1,81 @@
+"""Incidents: failures of one class that follow each other, until the kind of job that breaks succeeds again.
+
+Definitions: contract, Incidents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline import schemas
+from pipeline.rules import BUILD_REF, CACHE, AlertRule
+
+BREAKS = {CACHE: "build", BUILD_REF: "codegen-check"}
+
+
+def incidents(
+    failures: pd.DataFrame,
+    attempts: pd.DataFrame,
+    alerts: pd.DataFrame,
+    issue_runs: pd.DataFrame,
+    rules: Sequence[AlertRule],
+    quiet_s: float,
+    tolerance_s: float,
+) -> pd.DataFrame:
+    """Return `incidents` of all `failures` given, which must reach further back than the longest incident."""
+    rows = []
+    for name, kind in BREAKS.items():
+        of_class = failures[failures["class"] == name].sort_values(["failed_at", "failure_id"])
+        group = (of_class["failed_at"].diff() > pd.Timedelta(seconds=quiet_s)).cumsum()
+        done = attempts[(attempts["kind"] == kind) & (attempts["outcome"] == "succeeded")]["ended_at"].sort_values()
+        for _, members in of_class.groupby(group):
+            row = _incident(name, members, done)
+            fired = _fired(row, alerts, rules, tolerance_s)
+            rows.append(row | _detected(row, fired, issue_runs, tolerance_s))
+    return schemas.tidy("incidents", pd.DataFrame(rows)) if rows else schemas.empty_frame("incidents")
+
+
+def _incident(name: str, members: pd.DataFrame, done: pd.Series) -> dict[str, Any]:
+    first, last = members["failed_at"].iloc[0], members["failed_at"].iloc[-1]
+    after_first, after_last = done[done > first], done[done > last]
+    ended = after_last.iloc[0] if len(after_last) else None
+    return {
+        "incident_id": "i-" + hashlib.sha256(str(members["failure_id"].iloc[0]).encode()).hexdigest()[:10],
+        "class": name,
+        "signatures": sorted({s for found in members["signatures"] for s in found}),
+        "started_at": first,
+        "ended_at": ended,
+        "first_success_at": after_first.iloc[0] if len(after_first) else None,
+        "mttr_s": (ended - first).total_seconds() if ended is not None else None,
+        "failures": len(members),
+        "runs": sorted(members["run_id"].dropna().unique().tolist()),
+        "issues": sorted(int(i) for i in members["issue"].dropna().unique()),
+    }
+
+
+def _fired(
+    row: dict[str, Any], alerts: pd.DataFrame, rules: Sequence[AlertRule], tolerance_s: float
+) -> list[tuple[pd.Timestamp, str]]:
+    """Return when alerts about this class began to fire, from a little before the incident until its end."""
+    names = {r.name for r in rules if row["class"] in r.classes}
+    early, late = row["started_at"] - pd.Timedelta(seconds=tolerance_s), row["ended_at"]
+    about = alerts[alerts["alert"].isin(names) & (alerts["started_at"] >= early)]
+    about = about if late is None else about[about["started_at"] <= late]
+    return list(zip(about["started_at"], about["alert"], strict=True))
+
+
+def _detected(
+    row: dict[str, Any], fired: list[tuple[pd.Timestamp, str]], issue_runs: pd.DataFrame, tolerance_s: float
+) -> dict[str, Any]:
+    early, late = row["started_at"] - pd.Timedelta(seconds=tolerance_s), row["ended_at"]
+    said = issue_runs[(issue_runs["author_kind"] == "person") & issue_runs["run_id"].isin(row["runs"])]
+    said = said[(said["ts"] >= early) & ((said["ts"] <= late) if late is not None else True)]
+    # an alert that fired at the same instant as a person wrote is named first
+    first = min([*((t, 0, a) for t, a in fired), *((t, 1, "issue") for t in said["ts"])], default=None)
+    if first is None:
+        return {"detected_by": None, "detection_delay_s": None}
+    return {"detected_by": first[2], "detection_delay_s": max(0.0, (first[0] - row["started_at"]).total_seconds())}

@@ -1,0 +1,1 @@
+"""Where evidence comes from: one module a kind of server, all through one HTTP door."""

@@ -1,0 +1,145 @@
+"""Sources -> lake. Each source stands alone: one that fails leaves a record of that and lets the others go on."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import AislotError, SourceError, StoppedError, UsageError, worst
+from pipeline.lake.records import Records
+from pipeline.model import PullRecord, Window, merge, subtract
+from pipeline.steps import pull_dump, pull_github, pull_logs, pull_prometheus
+from pipeline.steps.context import Context, seconds_text
+
+WHAT = ("jobs", "alerts", "events", "issues", "logs")
+SOURCE_OF = {"logs": "loki", "jobs": "prometheus", "alerts": "prometheus", "events": "kubernetes", "issues": "github"}
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What one question came to, for people and for the exit code."""
+
+    what: str
+    source: str
+    complete: bool | None
+    rows: int
+    said: str
+    error: AislotError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code that this question alone would give."""
+        if self.error is not None:
+            return self.error.exit_code
+        return 4 if self.complete is False else 0
+
+
+def pull(ctx: Context, window: Window, what: Collection[str] = WHAT) -> list[Pulled]:
+    """Pull a window from every source that is configured; the lake's lock is held by the caller.
+
+    Raises UsageError for a word that names no table's source, LakeError, StoppedError.
+    """
+    unknown = sorted(set(what) - set(WHAT))
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} cannot be pulled", f"name any of {', '.join(sorted(WHAT))}")
+    ctx.records.stamp(ctx.written_by)
+    results = []
+    for word in (w for w in WHAT if w in what):
+        ctx.check_time()
+        began = time.monotonic()
+        result = _one(ctx, word, window)
+        sign = "✕" if result.error else "!" if result.complete is False else "✓" if result.complete else "-"
+        ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}")
+        results.append(result)
+    return results
+
+
+def exit_code(results: Iterable[Pulled]) -> int:
+    """Return the exit code of several pulls: the worst."""
+    return worst(*(r.exit_code for r in results))
+
+
+def _one(ctx: Context, what: str, window: Window) -> Pulled:
+    sources = _configured(ctx, what)
+    if not sources:
+        _not_configured(ctx.records, what, window, ctx.now)
+        return Pulled(what, SOURCE_OF[what], None, 0, "not configured")
+    records: list[PullRecord] = []
+    for source, ask in sources:
+        try:
+            records += ask(ctx, window)
+        except SourceError as e:
+            _failed(ctx.records, what, source, window, ctx.now, e)
+            return Pulled(what, source, False, sum(r.rows for r in records), e.what, e)
+    source = sources[0][0]
+    complete = None if any(r.complete is None for r in records) else all(r.complete for r in records)
+    return Pulled(what, source, complete, sum(r.rows for r in records), _summary(what, records))
+
+
+Ask = Callable[[Context, Window], Sequence[PullRecord]]
+
+
+def _configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
+    """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others."""
+    settings = ctx.settings
+    kube = bool(settings.kubernetes.dump or settings.kubernetes.live)
+    servers: dict[str, tuple[str, tuple[str, Ask]]] = {
+        "logs": (settings.loki.url, ("loki", _logs)),
+        "jobs": (settings.prometheus.url, ("prometheus", pull_prometheus.jobs)),
+        "alerts": (settings.prometheus.url, ("prometheus", pull_prometheus.alerts)),
+        "issues": (settings.github.repository, ("github", pull_github.issues)),
+    }
+    stand_ins: dict[str, tuple[str, Ask]] = {
+        "logs": ("kubernetes", pull_dump.logs),
+        "jobs": ("kubernetes", pull_dump.jobs),
+        "events": ("kubernetes", pull_dump.events),
+    }
+    address, asked = servers.get(what, ("", None))
+    chosen = [asked] if address and asked else [stand_ins[what]] if kube and what in stand_ins else []
+    return chosen + ([("github", pull_dump.comments)] if what == "issues" and settings.kubernetes.dump else [])
+
+
+def _logs(ctx: Context, window: Window) -> list[PullRecord]:
+    records, again = [], 0
+    for result in pull_logs.pull_logs(ctx, window):
+        records.append(result.record)
+        again += result.read_again
+        ctx.say(f"… logs    {len(records)} h, {sum(r.rows for r in records):,} lines, {again} h read")
+    return records
+
+
+def _summary(what: str, records: Sequence[PullRecord]) -> str:
+    rows = sum(r.rows for r in records)
+    unit = {"logs": "lines", "jobs": "samples", "alerts": "intervals", "events": "events", "issues": "links"}[what]
+    text = f"{rows:>9,} {unit}"
+    if what == "logs":
+        counted = sum(sum(map(sum, r.proof.get("counted", []))) for r in records)
+        text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
+    if what == "jobs":
+        scrapes = Counter[str]()
+        for r in records:
+            scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
+        text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
+    gaps = merge(g for r in records for g in r.gaps)
+    return text + (f"; incomplete: {seconds_text(sum(g.seconds for g in gaps))} missing" if gaps else "")
+
+
+def _not_configured(records: Records, what: str, window: Window, now: int) -> None:
+    """Say that nobody was asked, where nothing else is known: today's settings must not hide yesterday's pull."""
+    for _, part in window.days():
+        if not records.of(what, part):
+            proof = {"configured": False}
+            records.put(PullRecord(what, SOURCE_OF[what], part, None, asked_at=now, proof=proof))
+
+
+def _failed(records: Records, what: str, source: str, window: Window, now: int, error: SourceError) -> None:
+    """Keep that a source failed for the parts that no earlier pull completed."""
+    whole = [r.window for r in records.of(what, window) if r.complete and not r.provisional]
+    for part in subtract(window, whole):
+        for _, piece in part.days():
+            proof = {"error": error.what, "fix": error.fix}
+            records.put(PullRecord(what, source, piece, False, 0, (piece,), asked_at=now, proof=proof))
+    if isinstance(error, StoppedError):
+        raise error

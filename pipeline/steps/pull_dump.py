@@ -1,0 +1,176 @@
+"""kubectl's output, recorded or live -> logs, job snapshots, events and comments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import loglines, schemas
+from pipeline.lake.tables import in_window, union
+from pipeline.model import DAY_NS, Entry, PullRecord, Window, instant_text, merge, subtract
+from pipeline.sources import github, kubectl
+from pipeline.sources.kubectl import Dump, Live, Log, Snapshot
+from pipeline.steps.context import Context
+from pipeline.steps.pull_logs import keep_all
+
+
+def logs(ctx: Context, window: Window) -> list[PullRecord]:
+    """Read what the dump, or the cluster, has of the deployments' logs."""
+    names, redactor = ctx.settings.loki.labels, ctx.redactor()
+    found = list(_logs(ctx, window))
+    entries = [e for log in found for e in log.entries]
+    unstamped = sum(log.unstamped for log in found)
+    covered = _covered_by_logs(found, ctx.settings.kubernetes.deployments)
+    records = []
+    for _, part in window.days():
+        inside: list[Entry] = [e for e in entries if e.ts in part]
+        table, counts = loglines.to_logs(inside, names, redactor, ctx.catalogue.signatures)
+        ctx.tables.replace("logs", part, table, merge=keep_all)
+        proof: dict[str, Any] = {"method": _method(ctx), "logs": len(found), "found": dict(counts)}
+        proof |= _ends(table, "ts") | ({"unstamped": unstamped} if unstamped else {})
+        records.append(_record(ctx, "logs", part, table.num_rows, subtract(part, covered), proof))
+    return records
+
+
+def jobs(ctx: Context, window: Window) -> list[PullRecord]:
+    """Read job snapshots; what they cover of every kind is complete, and events of an hour cover them all."""
+    taken, seen = _snapshots(ctx), _events(ctx)
+    spans = [[*kubectl.job_windows(taken, k), *kubectl.event_windows(seen)] for k in _golden(ctx)]
+    table = pa.concat_tables([s.rows for s in taken]) if taken else schemas.empty("job_snapshots")
+    wide = window.widen(DAY_NS, DAY_NS)
+    rows = in_window(table, "job_snapshots", wide)
+    ctx.tables.replace("job_snapshots", wide, rows, merge=union(schemas.TABLES["job_snapshots"].key))
+    records = []
+    for _, part in window.days():
+        gaps = merge(g for covered in spans for g in subtract(part, covered))
+        shown = sum(1 for s in taken if s.at in part)
+        proof = {
+            "method": _method(ctx),
+            "snapshots": shown,
+            **_ends(in_window(rows, "job_snapshots", part), "snapshot_at"),
+        }
+        jobs_shown = len(set(rows["uid"].to_pylist()))
+        records.append(_record(ctx, "jobs", part, jobs_shown, gaps, proof))
+    return records
+
+
+def events(ctx: Context, window: Window) -> list[PullRecord]:
+    """Read Kubernetes events; each list covers the hour before its newest."""
+    seen = _events(ctx)
+    table = pa.concat_tables(seen) if seen else schemas.empty("events")
+    table = _redacted(ctx, table, ("message",))
+    covered = kubectl.event_windows(seen)
+    key = ("uid", "ts", "namespace", "object_name", "reason", "message")
+    records = []
+    for _, part in window.days():
+        rows = in_window(table, "events", part)
+        ctx.tables.replace("events", part, _first(rows, key), merge=union(key))
+        proof = {"method": _method(ctx), "lists": len(seen), **_ends(rows, "ts")}
+        records.append(_record(ctx, "events", part, rows.num_rows, subtract(part, covered), proof))
+    return records
+
+
+def comments(ctx: Context, window: Window) -> list[PullRecord]:
+    """Read GitHub comments that were saved with the dump."""
+    found = Dump(Path(ctx.settings.kubernetes.dump)).comments()
+    if not found and ctx.settings.github.repository:
+        return []
+    table, counts = github.issue_runs(found, ctx.settings.github.repository, ctx.settings.github.login)
+    return keep_links(ctx, window, table, dict(counts) | {"method": "dump"})
+
+
+def keep_links(ctx: Context, window: Window, table: pa.Table, proof: dict[str, Any]) -> list[PullRecord]:
+    """Write links to `issue_runs`, each under the day of its comment, in place of what that comment said before."""
+    stamps = table["ts"].cast(pa.int64()).to_pylist()
+    for day in sorted({t // DAY_NS for t in stamps}):
+        part = Window(day * DAY_NS, (day + 1) * DAY_NS)
+        ctx.tables.replace("issue_runs", part, in_window(table, "issue_runs", part), merge=_newer_comments)
+    records = []
+    for _, part in window.days():
+        rows = in_window(table, "issue_runs", part)
+        records.append(_record(ctx, "issues", part, rows.num_rows, [], proof | _ends(rows, "ts"), source="github"))
+    return records
+
+
+def _newer_comments(old: pa.Table, new: pa.Table) -> pa.Table:
+    read = set(new["comment_url"].to_pylist())
+    keep = [i for i, url in enumerate(old["comment_url"].to_pylist()) if url not in read]
+    return pa.concat_tables([old.take(pa.array(keep, pa.int64())), new])
+
+
+def _snapshots(ctx: Context) -> list[Snapshot]:
+    settings = ctx.settings.kubernetes
+    taken = Dump(Path(settings.dump)).snapshots() if settings.dump else []
+    return taken + (Live(settings.namespaces, settings.context).snapshots() if settings.live else [])
+
+
+def _events(ctx: Context) -> list[pa.Table]:
+    settings = ctx.settings.kubernetes
+    seen = Dump(Path(settings.dump)).events() if settings.dump else []
+    return seen + (Live(settings.namespaces, settings.context).events() if settings.live else [])
+
+
+def _logs(ctx: Context, window: Window) -> Iterator[Log]:
+    settings, kinds = ctx.settings.kubernetes, ctx.catalogue.job_kinds
+    if settings.dump:
+        yield from Dump(Path(settings.dump)).logs(settings.namespaces[0], kinds)
+    if settings.live:
+        live = Live(settings.namespaces, settings.context)
+        yield from live.logs(settings.deployments, kinds, instant_text(window.start))
+
+
+def _covered_by_logs(found: Iterable[Log], deployments: Sequence[str]) -> list[Window]:
+    """Return where every deployment that has a log has it: each from its first to its last line."""
+    windows = [w for log in found if log.name in deployments and (w := log.window)]
+    if not windows:
+        return []
+    start, end = max(w.start for w in windows), min(w.end for w in windows)
+    return [Window(start, end)] if start < end else []
+
+
+def _golden(ctx: Context) -> list[Any]:
+    return [k for k in ctx.catalogue.job_kinds if k.golden]
+
+
+def _method(ctx: Context) -> str:
+    return "kubectl" if ctx.settings.kubernetes.live else "kubectl dump"
+
+
+def _first(rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    return union(key)(rows.slice(0, 0), rows)
+
+
+def _redacted(ctx: Context, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    redactor = ctx.redactor()
+    for name in columns:
+        clean, _ = redactor.many(table[name].to_pylist())
+        table = table.set_column(
+            table.schema.get_field_index(name), table.schema.field(name), pa.array(clean, pa.string())
+        )
+    return table
+
+
+def _ends(table: pa.Table, column: str) -> dict[str, int]:
+    at = [t for t in table[column].cast(pa.int64()).to_pylist() if t is not None]
+    return {"first": min(at), "last": max(at)} if at else {}
+
+
+def _record(
+    ctx: Context,
+    what: str,
+    part: Window,
+    rows: int,
+    gaps: list[Window],
+    proof: dict[str, Any],
+    source: str = "kubernetes",
+) -> PullRecord:
+    shown = {k: v for k, v in proof.items() if not isinstance(v, Counter)}
+    record = PullRecord(
+        what, source, part, not gaps, rows, tuple(gaps), provisional=part.end > ctx.now, asked_at=ctx.now, proof=shown
+    )
+    ctx.records.put(record)
+    return record
