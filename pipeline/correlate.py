@@ -79,8 +79,8 @@ def link_runs(
     issue_runs: pd.DataFrame,
     kinds: Sequence[JobKind],
     runs: Collection[str] = (),
-) -> tuple[pd.DataFrame, int]:
-    """Return attempts with `run_id`, `issue`, `linked_by`, and how many stayed ambiguous.
+) -> pd.DataFrame:
+    """Return attempts with `run_id`, `issue`, `linked_by`; a name that fits two runs stays without one.
 
     In the order of certainty: a line's own fields that name both, the job's label, the token in the job's name when it
     fits exactly one of the known runs, the marker of an issue's comment, a line's or a comment's text. `lines` are rows
@@ -96,7 +96,7 @@ def link_runs(
     marked = issue_runs[issue_runs["job_name"].notna()]
     by_marker = _only(marked[marked["found_by"] == "marker"].rename(columns={"job_name": "j"}), "j")
     by_comment = _only(marked[marked["found_by"] == "text"].rename(columns={"job_name": "j"}), "j")
-    links, ambiguous = [], 0
+    links = []
     for i, name, label in zip(rows.index, rows["job_name"], rows["run_id"], strict=True):
         candidates = _candidates(name, tokens, known, kinds)
         token = next(iter(candidates)) if len(candidates) == 1 else None
@@ -108,13 +108,20 @@ def link_runs(
             (by_text.get(i) or by_comment.get(name), "text"),
         )
         run, how = next(((r, h) for r, h in options if r), (None, None))
-        ambiguous += run is None and len(candidates) > 1
         links.append((run, how))
     rows["run_id"] = [r for r, _ in links]
     rows["linked_by"] = [h for _, h in links]
     issues = issue_of_run(issue_runs, lines)
     rows["issue"] = [issues.get(r, own) for r, own in zip(rows["run_id"], rows["issue"], strict=True)]
-    return schemas.tidy("attempts", rows), ambiguous
+    return schemas.tidy("attempts", rows)
+
+
+def ambiguous(attempts: pd.DataFrame, runs: Collection[str], kinds: Sequence[JobKind]) -> int:
+    """Count the attempts without a run whose names fit more than one of the known runs."""
+    known = {*runs, *attempts["run_id"].dropna()}
+    tokens = _tokens(known, kinds)
+    names = attempts.loc[attempts["run_id"].isna(), "job_name"]
+    return sum(len(_candidates(n, tokens, known, kinds)) > 1 for n in names)
 
 
 def _only(rows: pd.DataFrame, by: str) -> dict[object, str]:

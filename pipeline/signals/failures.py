@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline import schemas
 from pipeline.model import Window
-from pipeline.rules import OTHER, Phrase, Signature
+from pipeline.rules import BUILD_REF, CACHE, OTHER, Phrase, Signature
+from pipeline.signals.intervals import Instants, nanoseconds
 
-_SHOWN = 300
+_SHOWN, _LEAD = 300, 100  # characters of an example, and of them before what it is shown for
 _BAD = ("WARN", "ERROR", "FATAL")
+_WORD = re.compile(r"\b(?:error|fatal|panic|failed)\b", re.IGNORECASE)
+_NOT_A_JOB = dict.fromkeys(["namespace", "job_name", "attempt", "recovered_at"])
 
 
 def failures(
@@ -27,101 +32,159 @@ def failures(
     signatures: Sequence[Signature],
     phrases: Sequence[Phrase],
     kinds: Sequence[str],
+    issues: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Return `failures` that happened in `day`.
 
-    `attempts` are indexed as `lines["attempt_index"]` says which attempt a line is about; `lines` also have `job`. They
-    must reach as far beyond the day as successes are looked for.
+    `lines` are rows of `logs` with `job` and `attempt_index` (which of `attempts`' index a line is about); `issues` are
+    the runs' issues. Attempts reach as far beyond the day as successes are looked for, lines as far before it as a
+    failed run is first spoken of.
     """
-    classes = {s.id: s.failure_class for s in signatures}
     failed = attempts[(attempts["outcome"] == "failed") & attempts["kind"].isin(kinds)]
-    failed = failed[_within(failed["ended_at"], day)]
+    of_day = failed[_within(failed["ended_at"], day)]
     about: dict[Any, pd.DataFrame] = dict(iter(lines.dropna(subset=["attempt_index"]).groupby("attempt_index")))
-    none = lines.iloc[:0]
+    successes = _Successes(attempts)
     rows = []
-    for i, a in failed.iterrows():
-        told = _telling(about.get(i, none))
+    for i, a in zip(of_day.index, schemas.rows_of(of_day), strict=True):
         rows.append(
             {c: a[c] for c in ("run_id", "issue", "namespace", "job_name", "kind", "attempt", "linked_by")}
-            | _from_lines(told, classes)
-            | {
-                "failure_id": _id(a["namespace"], a["job_name"], a["created_at"].value),
-                "failed_at": a["ended_at"],
-                "recovered_at": _recovered(a, attempts),
-            }
+            | _told(about.get(i, lines.iloc[:0]), signatures)
+            | {"failure_id": _id(a["namespace"], a["job_name"], a["created_at"].value)}
+            | {"failed_at": a["ended_at"], "recovered_at": successes.after(a)}
         )
-    rows += _runs(attempts, lines, day, classes, phrases)
+    rows += _failed_runs(failed, lines, day, signatures, phrases, issues or {})
     return schemas.tidy("failures", pd.DataFrame(rows)) if rows else schemas.empty_frame("failures")
 
 
-def _telling(lines: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines that tell about a failure: those with a signature, else those of a bad level, in time order."""
-    with_signature = lines[[bool(len(s)) for s in lines["signatures"]]] if len(lines) else lines
-    chosen = with_signature if len(with_signature) else lines[lines["level"].isin(_BAD)]
-    return chosen.sort_values("ts", kind="stable")
+class _Successes:
+    """The ends of successful attempts, by job and by run and kind."""
+
+    def __init__(self, attempts: pd.DataFrame) -> None:
+        done = attempts[attempts["outcome"] == "succeeded"]
+        self.by_job = _ends_by(done, ["namespace", "job_name"])
+        self.by_run = _ends_by(done, ["run_id", "kind"])
+
+    def after(self, failed: Mapping[str, Any]) -> pd.Timestamp | None:
+        """Return the end of the first later success of the same job name, else of the same run and kind."""
+        same_job = self.by_job.get((failed["namespace"], failed["job_name"]))
+        same_run = self.by_run.get((failed["run_id"], failed["kind"]))
+        for ends in (e for e in (same_job, same_run) if e is not None):
+            later = ends[ends > failed["ended_at"].value]
+            if len(later):
+                return pd.Timestamp(int(later[0]), tz="UTC")
+        return None
 
 
-def _from_lines(told: pd.DataFrame, classes: dict[str, str]) -> dict[str, Any]:
-    ids = sorted({s for found in told["signatures"] for s in found})
-    first = next((s for found in told["signatures"] for s in found), None)
+def _ends_by(done: pd.DataFrame, keys: list[str]) -> dict[Any, Instants]:
+    return {key: np.sort(nanoseconds(group["ended_at"])) for key, group in done.groupby(keys)}
+
+
+def _told(lines: pd.DataFrame, signatures: Sequence[Signature]) -> dict[str, Any]:
+    """Return what lines tell about one failure: its signatures and class, and the lines themselves."""
+    classes = {s.id: s.failure_class if s.failure_class in {CACHE, BUILD_REF} else OTHER for s in signatures}
+    told = _telling(lines)
+    found = [s for of_line in told["signatures"] for s in of_line]
+    named = [c for s in found if (c := classes.get(s, OTHER)) != OTHER]
     return {
-        "signatures": ids,
-        "class": classes.get(first, OTHER) if first else OTHER,
-        "first_line_at": told["ts"].min() if len(told) else pd.NaT,
-        "last_line_at": told["ts"].max() if len(told) else pd.NaT,
+        "signatures": sorted(set(found)),
+        "class": named[0] if named else OTHER,
+        "first_line_at": told["ts"].min(),
+        "last_line_at": told["ts"].max(),
         "lines": len(told),
-        "example": _example(told),
+        "example": _example(told, [s for s in signatures if s.id in found]),
     }
 
 
-def _example(told: pd.DataFrame) -> str | None:
-    """Return the line that a reader would quote first: its error text if it has one, cut to 300 characters."""
+def _telling(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines that tell of a failure in time order: with a signature, else of a bad level, else with the word."""
+    in_order = lines.sort_values(["ts", "line", "app"], kind="stable")
+    signed = in_order[np.array([len(s) > 0 for s in in_order["signatures"]], bool)]
+    if len(signed):
+        return signed
+    bad = in_order[in_order["level"].isin(_BAD)]
+    return bad if len(bad) else in_order[np.array([bool(_WORD.search(str(t))) for t in in_order["line"]], bool)]
+
+
+def _example(told: pd.DataFrame, signatures: Sequence[Signature]) -> str | None:
+    """Return what a reader would quote: of the first error text, else the first line, the part that says it."""
+    patterns = [re.compile(p, re.IGNORECASE | re.ASCII) for s in signatures for p in s.all_of]
     for column in ("err", "line"):
-        texts = [t for t in told[column] if isinstance(t, str) and t.strip()]
-        if texts:
-            text = texts[0].strip()
-            return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        for text in told[column]:
+            if isinstance(text, str) and text.strip():
+                return _quoted(text, [*patterns, _WORD])
     return None
 
 
-def _recovered(failed: pd.Series, attempts: pd.DataFrame) -> pd.Timestamp | None:
-    """Return the end of the first later success of the same job name, else of the same run and kind."""
-    later = attempts[(attempts["outcome"] == "succeeded") & (attempts["ended_at"] > failed["ended_at"])]
-    same = later[(later["job_name"] == failed["job_name"]) & (later["namespace"] == failed["namespace"])]
-    if same.empty and isinstance(failed["run_id"], str):
-        same = later[(later["run_id"] == failed["run_id"]) & (later["kind"] == failed["kind"])]
-    return same["ended_at"].min() if len(same) else None
+def _quoted(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
+    """Return one line of a text, of at most 300 characters, with the first pattern that is found in it."""
+    hit = next((m for p in patterns if (m := p.search(text))), None)
+    at = hit.start() if hit else len(text) - len(text.lstrip())
+    start = text.rfind("\n", 0, at) + 1
+    line = text[start:].partition("\n")[0].rstrip()
+    if len(line) <= _SHOWN:
+        return line.strip()
+    skipped = max(0, min(at - start - _LEAD, len(line) - _SHOWN))
+    head, tail = "…" if skipped else "", "…" if len(line) - skipped > _SHOWN else ""
+    return head + line[skipped + len(head) : skipped + _SHOWN - len(tail)] + tail
 
 
-def _runs(
-    attempts: pd.DataFrame, lines: pd.DataFrame, day: Window, classes: dict[str, str], phrases: Sequence[Phrase]
+@dataclass(frozen=True)
+class _Said:
+    """A line that says of a run that it failed before its agent started."""
+
+    run: str
+    how: str
+    row: Mapping[str, Any]
+
+
+def _failed_runs(
+    failed: pd.DataFrame,
+    lines: pd.DataFrame,
+    day: Window,
+    signatures: Sequence[Signature],
+    phrases: Sequence[Phrase],
+    issues: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """Return a row for each run that a line says failed before its agent started and that has no failed attempt."""
-    patterns = [re.compile(p.pattern) for p in phrases if p.id == "run_failed"]
-    if lines.empty or not patterns:
-        return []
-    said = lines[lines["run_id"].notna() & _within(lines["ts"], day)]
-    said = said[[any(p.search(t) for p in patterns) for t in said["line"].astype(str)]]
-    has_failed = set(attempts.loc[attempts["outcome"].isin(["failed", "superseded"]), "run_id"].dropna())
+    """Return a row for each run that a line says failed before its agent started and that has no failed attempt.
+
+    Comments say so too, but not when: the platform rewrites one comment per run.
+    """
+    said: dict[str, list[_Said]] = {}
+    for s in _run_lines(lines, phrases):
+        said.setdefault(s.run, []).append(s)
+    known, jobs = set(failed["run_id"].dropna()), set(failed["job_name"])
     rows = []
-    for run, group in said.groupby("run_id"):
-        if run in has_failed:
+    for run, mentions in said.items():
+        first = mentions[0]
+        if run in known or any(s.row["job"] in jobs for s in mentions) or first.row["ts"].value not in day:
             continue
-        told = _telling(lines[lines["run_id"] == run])
-        first = group.sort_values("ts").iloc[0]
-        blank = dict.fromkeys(["job_name", "attempt", "recovered_at"])
+        own = lines[(lines["run_id"] == run).to_numpy(bool) | lines.index.isin([s.row["index"] for s in mentions])]
         rows.append(
-            blank
-            | _from_lines(told, classes)
-            | {"failure_id": _id("run", str(run)), "failed_at": first["ts"], "run_id": run, "kind": "run"}
-            | {"namespace": first["namespace"], "issue": first["issue"], "linked_by": "field"}
+            _NOT_A_JOB
+            | _told(own, signatures)
+            | {"failure_id": _id("run", run), "failed_at": first.row["ts"], "run_id": run, "kind": "run"}
+            | {"issue": issues.get(run, first.row["issue"]), "linked_by": first.how}
         )
     return rows
 
 
-def _within(instants: pd.Series, day: Window) -> pd.Series:
-    at = pd.to_datetime(instants, utc=True)
-    return (at >= pd.Timestamp(day.start, tz="UTC")) & (at < pd.Timestamp(day.end, tz="UTC"))
+def _run_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> list[_Said]:
+    """Return the lines with the phrase `run_failed` and a run, in time order; the line's own field is the surest."""
+    out = []
+    for pattern in (re.compile(p.pattern) for p in phrases if p.id == "run_failed"):
+        hits = [pattern.search(str(t)) for t in lines["line"]]
+        chosen = lines[np.array([h is not None for h in hits], bool)].reset_index(names="index")
+        for row, hit in zip(schemas.rows_of(chosen), (h for h in hits if h), strict=True):
+            if isinstance(row["run_id"], str):
+                out.append(_Said(row["run_id"], "field", row))
+            elif run := hit.groupdict().get("run"):
+                out.append(_Said(run, "text", row))
+    return sorted(out, key=lambda s: (s.row["ts"], s.how, s.row["line"]))
+
+
+def _within(instants: pd.Series, day: Window) -> Any:
+    at = nanoseconds(instants, -1)
+    return (at >= day.start) & (at < day.end)
 
 
 def _id(*parts: object) -> str:

@@ -1,6 +1,8 @@
 """The golden signals: counts per window and kind from attempts and lines; ratios are made last.
 
 Definitions: contract, Golden. Traffic counts attempts by their start, outcomes by their end; durations are of successes.
+Coverage comes as `gaps`: holes by name (`jobs`, `logs`); a name that is left out was not configured, so nothing of it
+is known.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import pandas as pd
 
 from pipeline import schemas
 from pipeline.model import DAY_NS, NS, Window, merge
-from pipeline.signals.intervals import most_alive
+from pipeline.signals.alerts import Expected
+from pipeline.signals.intervals import Flags, Instants, most_alive, nanoseconds, wilson
 
 WINDOWS = {"15m": 900 * NS, "1h": 3600 * NS}
 SIGNATURES = {
@@ -24,6 +27,7 @@ SIGNATURES = {
 ALL = "all"
 _JOB_COLUMNS = ["started", "finished", "failed", "failure_ratio", "duration_p50_s", "duration_p95_s", "duration_max_s"]
 _JOB_COLUMNS += ["backlog_max", "pending_max"]
+_UNTIMED = ("events", "logs")  # sources that do not tell when an attempt started
 _FOREVER = np.iinfo(np.int64).max
 
 
@@ -36,8 +40,8 @@ def golden_signals(
 ) -> pd.DataFrame:
     """Return `golden` of a day: a row for every 15 min and 1 h window and every kind, and `all` of them together.
 
-    `attempts` are all that touch the day; `lines` have `ts`, `signatures`, `kind` (of their job). `gaps` of `jobs` and
-    `logs`: where a hole overlaps a window its job columns, or its line counts, are null.
+    `attempts` are all that touch the day; `lines` have `ts`, `signatures`, `kind` (of their job). Where a hole of the
+    jobs or of the logs overlaps a window, its job columns, or its line counts, are null.
     """
     parts = [_windowed(attempts, lines, day, name, gaps, kinds) for name in WINDOWS]
     return schemas.tidy("golden", pd.concat(parts, ignore_index=True))
@@ -52,7 +56,8 @@ def day_totals(
 ) -> dict[str, dict[str, Any]]:
     """Return the day's sums for `build+mirror`, `all` and every kind, as the report's headline shows them.
 
-    They count every attempt seen; `complete` tells whether that is all (false: a lower bound).
+    They count every attempt seen; `complete` and `lines_complete` tell whether that is all (false: a lower bound); line
+    counts are null without logs. `failure_low_ratio` to `failure_high_ratio` is the 95 % Wilson interval.
     """
     grid = np.array([[day.start, day.end]], np.int64)
     groups = {"build+mirror": [k for k in ("build", "mirror") if k in kinds], ALL: list(kinds)} | {
@@ -61,15 +66,51 @@ def day_totals(
     out: dict[str, dict[str, Any]] = {}
     for name, members in groups.items():
         of_group = lines if name == ALL else lines[lines["kind"].isin(members)]
-        row = {c: v[0] for c, v in _counts(attempts[attempts["kind"].isin(members)], of_group, grid).items()}
+        mine = attempts[attempts["kind"].isin(members)]
+        row = {c: _plain(v[0]) for c, v in _counts(mine, of_group, grid).items()}
+        if "logs" not in gaps:
+            row |= dict.fromkeys(SIGNATURES)
+        row["succeeded"] = row["finished"] - row["failed"]
+        row["durations"] = int(_of_window(mine[mine["outcome"] == "succeeded"], day)["duration_s"].notna().sum())
         row["failure_ratio"] = row["failed"] / row["finished"] if row["finished"] else None
-        row["complete"] = not gaps.get("jobs")
-        row["lines_complete"] = not gaps.get("logs")
-        done = _succeeded(attempts[attempts["kind"].isin(members)], day)
-        row["succeeded"] = len(done)
-        row["durations"] = int(done["duration_s"].notna().sum())
-        out[name] = {k: _plain(v) for k, v in row.items()}
+        between = wilson(row["failed"], row["finished"]) or (None, None)
+        row |= {"failure_low_ratio": between[0], "failure_high_ratio": between[1]}
+        out[name] = row | {"complete": _whole(gaps, "jobs"), "lines_complete": _whole(gaps, "logs")}
     return out
+
+
+def medians(history: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> dict[str, dict[str, float]]:
+    """Return the median of each number of earlier days' totals, by group and name; days never pulled (None) count not.
+
+    A ratio's is the median of the days' own ratios; a name that no day knows is left out.
+    """
+    known = [h for h in history if h]
+    out: dict[str, dict[str, float]] = {}
+    for group in dict.fromkeys(g for h in known for g in h):
+        rows = pd.DataFrame([h[group] for h in known if group in h]).drop(columns=["complete", "lines_complete"])
+        middle = rows.apply(pd.to_numeric).median().dropna()
+        out[group] = {str(name): float(value) for name, value in middle.items()}
+    return out
+
+
+def worst_windows(found: Sequence[Expected], day: Window) -> list[dict[str, Any]]:
+    """Return for each alert rule the worst value that its own rolling window came to at any event of the day.
+
+    `worst` at `worst_at` (ns), k of n in `worst_of` for a ratio; `intervals` are those that began in the day,
+    `reached_at` the first of these, `held_before` since when the threshold already held as the day began (ns or null).
+    """
+    rows = []
+    for e in found:
+        began = e.reached_in(day)
+        before = [s for s, end in e.intervals if s < day.start and (end is None or end > day.start)]
+        rows.append(
+            {"alert": e.rule.name, "severity": e.rule.severity, "summary": e.rule.summary, "measure": e.rule.measure}
+            | {"kinds": list(e.rule.kinds), "signatures": list(e.rule.signatures), "window_s": e.rule.window_s}
+            | {"op": e.rule.op, "threshold": e.rule.threshold, "minimum": e.rule.minimum, "intervals": began}
+            | {"reached_at": began[0][0] if began else None, "held_before": before[0] if before else None}
+            | {"worst": e.worst, "worst_at": e.worst_at, "worst_of": e.worst_of}
+        )
+    return rows
 
 
 def _windowed(
@@ -83,7 +124,7 @@ def _windowed(
     step = WINDOWS[name]
     starts = np.arange(day.start, day.end, step, dtype=np.int64)
     grid = np.stack([starts, starts + step], axis=1)
-    unknown_jobs, unknown_lines = _overlapped(grid, gaps.get("jobs", ())), _overlapped(grid, gaps.get("logs", ()))
+    unknown_jobs, unknown_lines = (_overlapped(grid, gaps.get(what, [day])) for what in ("jobs", "logs"))
     parts = []
     for kind in [ALL, *kinds]:
         members = kinds if kind == ALL else [kind]
@@ -109,21 +150,27 @@ def _counts(attempts: pd.DataFrame, lines: pd.DataFrame, grid: np.ndarray[Any, A
     for column, signature in SIGNATURES.items():
         out[column] = _per_window(lines.loc[[signature in s for s in lines["signatures"]], "ts"], edges)
     out |= _durations(ended[ended["outcome"] == "succeeded"], edges)
-    created = _ns(attempts["created_at"])
-    finished = _ns(attempts["ended_at"].fillna(_last_known(attempts)), _FOREVER)
-    begun = _ns(attempts["started_at"].fillna(attempts["ended_at"]).fillna(_last_known(attempts)), _FOREVER)
-    out["backlog_max"] = most_alive(created, np.maximum(finished, created), grid)
-    out["pending_max"] = most_alive(created, np.maximum(begun, created), grid)
+    created = nanoseconds(attempts["created_at"])
+    ended_at = _end_or_last(attempts, int(grid[0, 0]))
+    untimed = attempts["started_at"].isna() & attempts["source"].isin(_UNTIMED)
+    begun = nanoseconds(attempts["started_at"].where(~untimed, attempts["created_at"]), _FOREVER)
+    out["backlog_max"] = most_alive(created, np.maximum(ended_at, created), grid)
+    out["pending_max"] = most_alive(created, np.maximum(np.minimum(begun, ended_at), created), grid)
     return out
 
 
-def _last_known(attempts: pd.DataFrame) -> pd.Series:
-    """Return until when an attempt without an end counts as unfinished: for ever when running, else as long as seen."""
-    return attempts["last_seen_at"].where(attempts["outcome"] != "running")
+def _end_or_last(attempts: pd.DataFrame, start: int) -> Instants:
+    """Return until when each attempt counts as unfinished, in ns: its end, without one as long as it was seen.
+
+    One that was seen running in the window that begins at `start` runs on; one last seen before it is gone unseen.
+    """
+    last = nanoseconds(attempts["last_seen_at"], 0)
+    last[(attempts["outcome"] == "running").to_numpy(bool) & (last >= start)] = _FOREVER
+    return np.where(attempts["ended_at"].isna(), last, nanoseconds(attempts["ended_at"]))
 
 
 def _durations(done: pd.DataFrame, edges: np.ndarray[Any, Any]) -> dict[str, Any]:
-    cut = np.searchsorted(edges, _ns(done["ended_at"]), "right") - 1
+    cut = np.searchsorted(edges, nanoseconds(done["ended_at"]), "right") - 1
     known = (cut >= 0) & (cut < len(edges) - 1)
     by = done.loc[known, "duration_s"].groupby(cut[known])
     every = range(len(edges) - 1)
@@ -134,26 +181,25 @@ def _durations(done: pd.DataFrame, edges: np.ndarray[Any, Any]) -> dict[str, Any
     }
 
 
-def _succeeded(attempts: pd.DataFrame, day: Window) -> pd.DataFrame:
-    at = _ns(attempts["ended_at"], -1)
-    return attempts[(attempts["outcome"] == "succeeded") & (at >= day.start) & (at < day.end)]
+def _of_window(attempts: pd.DataFrame, window: Window) -> pd.DataFrame:
+    at = nanoseconds(attempts["ended_at"], -1)
+    return attempts[(at >= window.start) & (at < window.end)]
 
 
-def _per_window(instants: pd.Series, edges: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    at = np.sort(_ns(instants.dropna()))
+def _per_window(instants: pd.Series, edges: np.ndarray[Any, Any]) -> Instants:
+    at = np.sort(nanoseconds(instants.dropna()))
     return np.diff(np.searchsorted(at, edges, "left"))
 
 
-def _ns(instants: pd.Series, missing: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
-    at = pd.to_datetime(instants, utc=True)
-    return np.where(at.isna(), missing, at.astype("int64")).astype(np.int64)
-
-
-def _overlapped(grid: np.ndarray[Any, Any], gaps: Sequence[Window]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _overlapped(grid: np.ndarray[Any, Any], gaps: Sequence[Window]) -> Flags:
     out = np.zeros(len(grid), bool)
     for g in merge(gaps):
         out |= (grid[:, 0] < g.end) & (grid[:, 1] > g.start)
     return out
+
+
+def _whole(gaps: Mapping[str, Sequence[Window]], what: str) -> bool:
+    return what in gaps and not gaps[what]
 
 
 def _plain(value: Any) -> Any:
@@ -164,9 +210,7 @@ def _plain(value: Any) -> Any:
 
 def touching(attempts: pd.DataFrame, day: Window) -> pd.DataFrame:
     """Return the attempts that were alive, began or ended in a day."""
-    first = _ns(attempts["created_at"])
-    last = _ns(attempts["ended_at"].fillna(_last_known(attempts)), _FOREVER)
-    return attempts[(first < day.end) & (last >= day.start)]
+    return attempts[(nanoseconds(attempts["created_at"]) < day.end) & (_end_or_last(attempts, day.start) >= day.start)]
 
 
 def previous_days(day: Window, n: int) -> list[Window]:

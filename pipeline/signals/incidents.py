@@ -26,10 +26,13 @@ def incidents(
     quiet_s: float,
     tolerance_s: float,
 ) -> pd.DataFrame:
-    """Return `incidents` of all `failures` given, which must reach further back than the longest incident."""
+    """Return `incidents` of all `failures` given, which must reach further back than the longest incident.
+
+    `attempts` and `failures` beyond a day's end may still extend or end what began in it.
+    """
     rows = []
     for name, kind in BREAKS.items():
-        of_class = failures[failures["class"] == name].sort_values(["failed_at", "failure_id"])
+        of_class = failures[failures["class"] == name].sort_values(["failed_at", "failure_id"], ignore_index=True)
         group = (of_class["failed_at"].diff() > pd.Timedelta(seconds=quiet_s)).cumsum()
         done = attempts[(attempts["kind"] == kind) & (attempts["outcome"] == "succeeded")]["ended_at"].sort_values()
         for _, members in of_class.groupby(group):

@@ -6,8 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 Instants = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Span = tuple[int, int | None]  # half-open, in ns; None: still
 
 
 def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
@@ -17,27 +20,43 @@ def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] 
     p = k / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # at k = 0 and k = n an end is the share itself, which rounding may miss by a little
     return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
 
 
-def rolling(at: Instants, window: int) -> Instants:
-    """Return for each of the sorted instants how many lie in `(t - window, t]`, itself and its equals included."""
-    return np.searchsorted(at, at, "right") - np.searchsorted(at, at - window, "right")
+def nanoseconds(instants: pd.Series, missing: int = 0) -> Instants:
+    """Return a column of instants as nanoseconds since the epoch, in its order; `missing` stands for unknown ones."""
+    at = pd.to_datetime(instants, utc=True).dt.as_unit("ns")
+    return np.where(at.isna(), missing, at.astype("int64")).astype(np.int64)
 
 
-def holds(at: Instants, good: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int | None]]:
-    """Turn a condition known at sorted instants (true from each until the next) into intervals; None: still true."""
-    out: list[tuple[int, int | None]] = []
-    start: int | None = None
-    for t, ok in zip(at.tolist(), good.tolist(), strict=True):
-        if ok and start is None:
-            start = t
-        elif not ok and start is not None:
-            if t > start:
-                out.append((start, t))
-            start = None
-    if start is not None:
-        out.append((start, None))
+def in_window(events: Instants, at: Instants, window: int) -> Instants:
+    """Count for each instant t of `at` the sorted `events` in `(t - window, t]`."""
+    return np.searchsorted(events, at, "right") - np.searchsorted(events, at - window, "right")
+
+
+def changes(events: Instants, window: int, until: int) -> Instants:
+    """Return when a rolling count can change before `until`: as an event happens, and as it leaves the window."""
+    at = np.unique(np.concatenate([events, events + window]))
+    return at[at < until]
+
+
+def holds(at: Instants, good: Flags) -> list[Span]:
+    """Turn a condition known at sorted, distinct instants (each until the next) into intervals; None: still true."""
+    before = np.concatenate([[False], good[:-1]])
+    starts, ends = at[good & ~before].tolist(), at[~good & before].tolist()
+    return list(zip(starts, [*ends, None][: len(starts)], strict=True))
+
+
+def union(spans: list[Span]) -> list[Span]:
+    """Join intervals that touch or overlap; sorted."""
+    out: list[Span] = []
+    for start, end in sorted(spans, key=lambda s: s[0]):
+        last = out[-1] if out else None
+        if last and (last[1] is None or start <= last[1]):
+            out[-1] = (last[0], None if last[1] is None or end is None else max(last[1], end))
+        else:
+            out.append((start, end))
     return out
 
 
@@ -47,10 +66,10 @@ def most_alive(start: Instants, end: Instants, windows: np.ndarray[Any, np.dtype
     A step function: what is open at the window's start, and what begins inside it.
     """
     starts, ends = np.sort(start), np.sort(end)
-    changes = np.concatenate([start, end])
+    changed = np.concatenate([start, end])
     steps = np.concatenate([np.ones(len(start), np.int64), -np.ones(len(end), np.int64)])
-    order = np.lexsort((steps, changes))  # at one instant ends count before starts: half-open
-    level, when = np.cumsum(steps[order]), changes[order]
+    order = np.lexsort((steps, changed))  # at one instant ends count before starts: half-open
+    level, when = np.cumsum(steps[order]), changed[order]
     out = np.empty(len(windows), np.int64)
     for i, (a, b) in enumerate(windows):
         at_start = np.searchsorted(starts, a, "right") - np.searchsorted(ends, a, "right")

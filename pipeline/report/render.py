@@ -1,0 +1,48 @@
+"""View -> text: Jinja lays out what the view says. HTML is always escaped, a missing name is an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from pipeline.report.text import NBSP, code, plain, visible
+
+
+def render_markdown(view: Mapping[str, Any], templates: Path) -> str:
+    """Return `report.md`: text of logs and comments stands only in code."""
+    env = _environment(templates, escape=False)
+    env.filters["code"] = code
+    env.filters["md"] = plain
+    return env.get_template("daily.md.j2").render(view).replace(NBSP, " ")
+
+
+def render_html(view: Mapping[str, Any], templates: Path) -> str:
+    """Return `report.html`: one file, no script, nothing loaded from elsewhere."""
+    env = _environment(templates, escape=True)
+    env.filters["svg"] = markupsafe.Markup  # ours: made by charts, its texts escaped there
+    style = markupsafe.Markup((templates / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return env.get_template("daily.html.j2").render(view, style=style)
+
+
+def render_summary(summary: Mapping[str, Any]) -> str:
+    """Return `summary.json`; a value that JSON does not know is an error."""
+    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _environment(templates: Path, *, escape: bool) -> jinja2.Environment:
+    # not select_autoescape: it goes by the name's ending and does not cover .html.j2
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters["shown"] = visible
+    return env
