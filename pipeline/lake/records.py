@@ -70,6 +70,14 @@ class Records:
         names = self._store.names(f"{META}/runs", ".json")
         return [r for n in names if (r := self._json(n)) is not None]
 
+    def put_day(self, date: dt.date, facts: Mapping[str, Any]) -> None:
+        """Keep what later reports compare with: a computed day's `totals` and the `worst` value of each alert's rule."""
+        self._put(f"{META}/days/date={date}.json", dict(facts))
+
+    def day(self, date: dt.date) -> dict[str, Any] | None:
+        """Return what `put_day` kept of a day, None where it was never computed."""
+        return self._json(f"{META}/days/date={date}.json")
+
     def key(self) -> bytes:
         """Return the lake's redaction key, made once and never shown."""
         name = f"{META}/redaction.key"

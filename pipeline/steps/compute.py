@@ -73,6 +73,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
     for name in schemas.TABLES:
         if not schemas.TABLES[name].internal:
             ctx.tables.ensure(name, date)
+    ctx.records.put_day(date, {"totals": made.totals, "worst": {e.rule.name: e.worst for e in made.expected}})
     return made
 
 

@@ -1,0 +1,59 @@
+# Everything from a checkout: `make demo` and `make test` need Python 3.11 or newer and make, nothing before them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= aislot-demo
+PYTEST := $(BIN)/python -m pytest
+# quick tests need no server and no browser: a developer's loop
+QUICK := -m "not live and not browser and not slow"
+
+.PHONY: demo test quick slow check servers stack bench install wheel clean
+.DEFAULT_GOAL := demo
+
+demo: $(BIN)/aislot
+	$(BIN)/aislot demo --dir $(DEMO)
+
+test: $(VENV)/.dev servers
+	$(PYTEST) -m "not slow"
+
+quick: $(VENV)/.dev
+	$(PYTEST) $(QUICK)
+
+slow: $(VENV)/.dev servers
+	$(PYTEST) -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+servers: $(VENV)/.dev
+	$(BIN)/python -m tests.servers.build
+
+stack: servers
+	$(BIN)/python -m tests.world.stack
+
+bench: servers
+	$(BIN)/python -m tests.bench
+
+install: $(BIN)/aislot
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/aislot: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(BIN)/aislot

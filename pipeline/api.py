@@ -1,0 +1,132 @@
+"""The Python API for notebooks: a lake's tables as tidy DataFrames, one method a table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import schemas
+from pipeline.errors import LakeError, UsageError
+from pipeline.lake.records import Records
+from pipeline.lake.store import Store
+from pipeline.lake.tables import Tables
+from pipeline.model import Window
+from pipeline.signals.golden import golden_signals
+
+__all__ = ["Lake", "golden_signals", "open_lake"]
+
+Date = str | dt.date
+
+
+class Lake:
+    """A lake to read. Each table method takes a UTC day, or a first and a last day, and gives the contract's columns.
+
+    Instants are UTC, durations float seconds in `…_s`, ratios 0..1 in `…_ratio`; unknown is NA, NaN or NaT, never 0.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._store = Store(uri)
+        Records(self._store).check_format()
+        self._tables = Tables(self._store)
+
+    def __repr__(self) -> str:
+        days = self.days()
+        held = f"{len(days)} days, {days[0]} to {days[-1]}" if days else "no day yet"
+        return f"Lake({self._store.uri!r}: {held})"
+
+    def days(self) -> list[dt.date]:
+        """List the UTC days that were computed."""
+        return self._tables.days("golden")
+
+    @property
+    def latest(self) -> dt.date:
+        """The newest day that was computed. Raises LakeError on an empty lake."""
+        days = self.days()
+        if not days:
+            raise LakeError(f"the lake {self._store.uri} holds no computed day", "run: aislot daily, or aislot demo")
+        return days[-1]
+
+    def attempts(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return attempts created on a day: one life of one Kubernetes job a row."""
+        return self._read("attempts", date, last)
+
+    def golden(self, date: Date, last: Date | None = None, *, window: str = "15m") -> pd.DataFrame:
+        """Return the golden signals of a day by windows of `15m` or `1h` and kind."""
+        rows = self._read("golden", date, last)
+        return rows[rows["window"] == window].reset_index(drop=True)
+
+    def failures(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the failures of a day, each with class, run, issue and evidence."""
+        return self._read("failures", date, last)
+
+    def incidents(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the incidents that began on a day."""
+        return self._read("incidents", date, last)
+
+    def alerts(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the intervals in which an alert fired that began on a day."""
+        return self._read("alerts", date, last)
+
+    def alert_audit(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return expected against actual firings of a day."""
+        return self._read("alert_audit", date, last)
+
+    def slo(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the objectives as they stood at the end of a day."""
+        return self._read("slo", date, last)
+
+    def events(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the Kubernetes events of a day."""
+        return self._read("events", date, last)
+
+    def issue_runs(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the links between runs and issues that comments of a day made."""
+        return self._read("issue_runs", date, last)
+
+    def issue_events(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return what happened to issues on a day."""
+        return self._read("issue_events", date, last)
+
+    def logs(
+        self,
+        date: Date,
+        last: Date | None = None,
+        *,
+        run_id: str | None = None,
+        job_name: str | None = None,
+        signature: str | None = None,
+    ) -> pd.DataFrame:
+        """Return log entries of a day, of one run, one job or one signature; chosen before they become pandas."""
+        rows = self._tables.read("logs", _window(date, last))
+        for column, value in (("run_id", run_id), ("job_name", job_name)):
+            if value is not None:
+                rows = rows.filter(pc.equal(rows[column], value))
+        if signature is not None:
+            rows = rows.filter(pa.array([signature in (s or ()) for s in rows["signatures"].to_pylist()], pa.bool_()))
+        return schemas.to_frame(rows)
+
+    def _read(self, table: str, date: Date, last: Date | None) -> pd.DataFrame:
+        return schemas.to_frame(self._tables.read(table, _window(date, last)))
+
+
+def open_lake(uri: str | None = None) -> Lake:
+    """Open a lake by its address; without one that of `AISLOT_LAKE__URI`, else `lake`. Raises LakeError."""
+    return Lake(uri or os.environ.get("AISLOT_LAKE__URI") or "lake")
+
+
+def _window(date: Date, last: Date | None) -> Window:
+    first, end = _day(date), _day(last if last is not None else date)
+    if end < first:
+        raise UsageError(f"{end} lies before {first}", "give the first day first")
+    return Window(Window.of_day(first).start, Window.of_day(end).end)
+
+
+def _day(date: Date) -> dt.date:
+    try:
+        return date if isinstance(date, dt.date) else dt.date.fromisoformat(date)
+    except ValueError as e:
+        raise UsageError(f"{date!r} is no day", "write it as 2026-02-26") from e

@@ -1,0 +1,343 @@
+"""The command `aislot`: parse, call one step, print, exit code. The only place that reads clock and environment."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import BUG, DONE, INCOMPLETE, TERMINATED, TROUBLE, AislotError, UsageError, worst
+from pipeline.terminal import NORMAL, QUIET, Terminal
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+    from pipeline.steps.context import Context
+    from pipeline.steps.daily import DayRun
+    from pipeline.steps.report import Report
+
+NAME = "aislot"
+_SETTINGS_FILE = "aislot.toml"
+_LOCK_WAIT_S = 600.0
+_DEBUG = 3
+
+app = typer.Typer(
+    name=NAME,
+    help="What really happened in the AI-slot build pipeline: pull logs and job history, compute, report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+reports = typer.Typer(help="Write a report from the lake alone.", no_args_is_help=True, rich_markup_mode=None)
+configs = typer.Typer(help="Show the settings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(reports, name="report")
+app.add_typer(configs, name="config")
+
+Day = Annotated[str, typer.Option("--date", metavar="DATE", help="The UTC day, YYYY-MM-DD.")]
+MaybeDay = Annotated[str | None, typer.Option("--date", metavar="DATE", help="The UTC day, YYYY-MM-DD.")]
+Formats = Annotated[str, typer.Option("--format", help="Which files to write: md, html, json, comma-separated.")]
+Lang = Annotated[str | None, typer.Option("--lang", help="Language of the report: en.")]
+Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where reports go (report.out).")]
+LakeUri = Annotated[str | None, typer.Option("--lake", metavar="URI", help="The lake (lake.uri).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+FailOn = Annotated[
+    str | None, typer.Option("--fail-on", help="Exit 10 for this verdict or a worse one: amber, grey or red.")
+]
+MaxRuntime = Annotated[
+    str | None,
+    typer.Option("--max-runtime", metavar="TIME", help="Stop in a resumable state after, e.g., 45m (exit 4)."),
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands before the command."""
+
+    config: str | None
+    level: int
+    terminal: Terminal
+
+    def settings(self, flags: dict[str, Any]) -> Settings:
+        """Read the settings: file, environment, flags. Raises UsageError."""
+        from pipeline import settings as config
+
+        path = Path(self.config or _SETTINGS_FILE)
+        try:
+            text = path.read_text(encoding="utf-8") if self.config or path.exists() else None
+        except (OSError, UnicodeDecodeError) as e:
+            raise UsageError(f"{path} cannot be read: {type(e).__name__}", "correct --config") from e
+        return config.load(text, str(path), os.environ, flags)
+
+    def context(self, flags: dict[str, Any], max_runtime: str | None = None) -> Context:
+        """Open the lake and everything that a step needs. Raises UsageError, LakeError."""
+        from pipeline.steps.context import open_context
+
+        return open_context(
+            self.settings(flags), time.time_ns(), self.terminal.say, _remaining(max_runtime), f"{NAME} {__version__}"
+        )
+
+
+def _remaining(max_runtime: str | None) -> Callable[[], float] | None:
+    if max_runtime is None:
+        return None
+    from pipeline.settings import parse_duration
+
+    try:
+        end = time.monotonic() + parse_duration(max_runtime)
+    except ValueError as e:
+        raise UsageError(f"--max-runtime: {e}", "correct it") from e
+    return lambda: end - time.monotonic()
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help=f"Settings (default: {_SETTINGS_FILE} if it is there)."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and results.")] = False,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Tell more; twice: still more.")] = 0,
+    debug: Annotated[bool, typer.Option("--debug", help="Tell everything, with tracebacks.")] = False,
+    _shown: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    level = _DEBUG if debug else QUIET if quiet else verbose or NORMAL
+    ctx.obj = Options(config, level, _terminal(level))
+
+
+def _terminal(level: int) -> Terminal:
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Terminal(sys.stderr, level, colour=colour)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where everything goes.")] = Path("aislot-demo"),
+) -> None:
+    """Show a recorded incident, offline: kubectl output, the lake and the report made of it go to DIR."""
+    from pipeline.steps import demo as step
+
+    options: Options = ctx.obj
+    run = step.demo(folder.resolve(), time.time_ns(), options.terminal.say, f"{NAME} {__version__}")
+    _told(options, run.report)
+    typer.echo(str((run.report.folder / "report.html").resolve()))
+
+
+@app.command()
+def pull(
+    ctx: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[logs|jobs|alerts|events|issues]...", help="What to pull; nothing: all."),
+    ] = None,
+    date: MaybeDay = None,
+    since: Annotated[str | None, typer.Option(help="Start, RFC 3339; without a zone it is UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="End, not included; default: now.")] = None,
+    lake: LakeUri = None,
+    max_runtime: MaxRuntime = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pull sources into the lake: idempotent, resumable, verified. Without dates: the last two hours."""
+    from pipeline.steps import pull as step
+
+    options: Options = ctx.obj
+    context = options.context({"lake.uri": lake}, max_runtime)
+    window = _window(context, date, since, until)
+    with context.store.lock(_LOCK_WAIT_S, context.say):
+        results = step.pull(context, window, what or step.WHAT)
+    for failed in (r.error for r in results if r.error):
+        options.terminal.error(failed)
+    if as_json:
+        _print([{"what": r.what, "source": r.source, "complete": r.complete, "rows": r.rows} for r in results])
+    _exit(step.exit_code(results))
+
+
+@app.command()
+def compute(ctx: typer.Context, date: Day, lake: LakeUri = None, as_json: AsJson = False) -> None:
+    """Make a day's derived tables from the lake. A day that is pulled in part, or not over: exit 4."""
+    from pipeline.steps import compute as step
+
+    options: Options = ctx.obj
+    context = options.context({"lake.uri": lake})
+    with context.store.lock(_LOCK_WAIT_S, context.say):
+        day = step.compute(context, _date(date))
+    rows = {
+        name: len(getattr(day, name)) for name in ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
+    }
+    context.say(f"✓ compute {', '.join(f'{n} {k}' for k, n in rows.items())}; {day.verdict.verdict}")
+    if as_json:
+        _print({"date": date, "rows": rows, "complete": day.complete, "verdict": day.verdict.verdict})
+    _exit(DONE if day.complete and day.window.end <= context.now else INCOMPLETE)
+
+
+@reports.command("daily")
+def report_daily(
+    ctx: typer.Context,
+    date: Day,
+    lang: Lang = None,
+    formats: Formats = "md,html,json",
+    out: Out = None,
+    lake: LakeUri = None,
+    fail_on: FailOn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a day's report: OUT/daily/DATE/report.md, report.html, summary.json."""
+    from pipeline.steps import report as step
+    from pipeline.steps.daily import fails
+
+    options: Options = ctx.obj
+    _check_level(fail_on)
+    context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang})
+    report = step.report_daily(context, _date(date), [f.strip() for f in formats.split(",") if f.strip()])
+    _told(options, report)
+    _results(as_json, [report])
+    _exit(worst(DONE if report.complete else INCOMPLETE, TROUBLE if fails(report.verdict, fail_on) else DONE))
+
+
+@app.command()
+def daily(
+    ctx: typer.Context,
+    date: MaybeDay = None,
+    catch_up: Annotated[
+        int | None, typer.Option("--catch-up", min=0, help="How many missed days to do first (default 7).")
+    ] = None,
+    formats: Formats = "md,html,json",
+    lang: Lang = None,
+    out: Out = None,
+    lake: LakeUri = None,
+    fail_on: FailOn = None,
+    max_runtime: MaxRuntime = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pull, compute and report a day (default: yesterday), and before it the days that were missed."""
+    from pipeline.steps import daily as step
+
+    options: Options = ctx.obj
+    _check_level(fail_on)
+    context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang}, max_runtime)
+    wanted = [f.strip() for f in formats.split(",") if f.strip()]
+    with context.store.lock(_LOCK_WAIT_S, context.say):
+        days = step.days_to_do(context, _date(date) if date else None, catch_up)
+        runs = step.daily(context, days, wanted, fail_on)
+    for run in runs:
+        _told_run(options, run)
+    _results(as_json, [r.report for r in runs])
+    _exit(step.exit_code(runs))
+
+
+@configs.command("show")
+def config_show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Print every setting, its value and where it comes from; secrets are masked."""
+    options: Options = ctx.obj
+    flat = options.settings({}).flat()
+    if as_json:
+        _print([{"key": k, "value": v, "from": where} for k, v, where in flat])
+        return
+    for key, value, where in flat:
+        typer.echo(f"{key:<32} {json.dumps(value, ensure_ascii=False, default=str)}   # {where}")
+
+
+def _told_run(options: Options, run: DayRun) -> None:
+    for error in run.errors:
+        options.terminal.error(error)
+    _told(options, run.report)
+
+
+def _told(options: Options, report: Report) -> None:
+    options.terminal.verdict(report.verdict, f"{report.date} UTC · {report.sentence}", report.todo)
+
+
+def _results(as_json: bool, found: list[Report]) -> None:
+    if as_json:
+        _print(
+            [{"date": str(r.date), "verdict": r.verdict, "complete": r.complete, "dir": str(r.folder)} for r in found]
+        )
+        return
+    for report in found:
+        for path in report.files:
+            typer.echo(str(path))
+
+
+def _window(context: Context, date: str | None, since: str | None, until: str | None) -> Any:
+    from pipeline.model import NS, Window, instant_of
+
+    if date and (since or until):
+        raise UsageError("--date and --since/--until exclude each other", "give one of them")
+    if date:
+        day = context.check_day(_date(date))
+        return Window(day.start, min(day.end, context.now))
+    try:
+        end = instant_of(until) if until else context.now
+        start = instant_of(since) if since else end - 2 * 3600 * NS
+    except ValueError as e:
+        raise UsageError(f"--since/--until: {e}", "write an instant as 2026-02-26T09:00:00Z") from e
+    if start >= end:
+        raise UsageError("--since must lie before --until", "swap them")
+    if start >= context.now:
+        raise UsageError("that window is in the future", "name one that has begun")
+    return Window(start, min(end, context.now))
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError as e:
+        raise UsageError(f"--date {text!r} is no day", "write it as 2026-02-26") from e
+
+
+def _check_level(fail_on: str | None) -> None:
+    if fail_on not in {None, "amber", "grey", "red"}:
+        raise UsageError(f"--fail-on {fail_on!r} is no verdict", "choose amber, grey or red")
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Run `aislot`; every error ends with its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except AislotError as e:
+        if debug:
+            traceback.print_exc()
+        _terminal(NORMAL).error(e)
+        sys.exit(e.exit_code)
+    except Exception as e:  # noqa: BLE001 - the last resort: a bug, said in one line
+        if debug:
+            traceback.print_exc()
+        said = "" if debug else " (run it with --debug before the command to see where)"
+        print(f"error: this is a bug in {NAME}: {type(e).__name__}{said}", file=sys.stderr)
+        sys.exit(BUG)
+    sys.exit(DONE)
+
+
+def _terminated(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(TERMINATED)

@@ -1,0 +1,104 @@
+"""The scheduled job: pull, compute and report a day, and before it the days that were missed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import DONE, INCOMPLETE, SOURCE, TROUBLE, AislotError, worst
+from pipeline.model import Window, instant_text
+from pipeline.signals.verdict import LEVELS
+from pipeline.steps import pull as pulling
+from pipeline.steps.compute import compute
+from pipeline.steps.context import Context
+from pipeline.steps.report import FORMATS, Report, write_daily
+
+CATCH_UP = 7
+_ENDED = {DONE, INCOMPLETE, TROUBLE}  # exit codes after which a day is not missed
+
+
+@dataclass(frozen=True)
+class DayRun:
+    """What one day of the scheduled job came to."""
+
+    report: Report
+    pulled: Sequence[pulling.Pulled]
+    exit_code: int
+
+    @property
+    def errors(self) -> list[AislotError]:
+        """What went wrong with the sources."""
+        return [p.error for p in self.pulled if p.error is not None]
+
+
+def days_to_do(ctx: Context, date: dt.date | None, catch_up: int | None) -> list[dt.date]:
+    """List the days of this run, oldest first: those missed since the last complete one, and `date` (default: yesterday).
+
+    On a lake without any run only `date`, unless `catch_up` is given. Raises UsageError for a day in the future.
+    """
+    day = date or ctx.today() - dt.timedelta(days=1)
+    ctx.check_day(day)
+    ended = {dt.date.fromisoformat(r["date"]): int(r["exit_code"]) in _ENDED for r in ctx.records.runs()}
+    before = [day - dt.timedelta(days=n) for n in range(catch_up if catch_up is not None else CATCH_UP, 0, -1)]
+    if not ended:
+        return [*(before if catch_up else []), day]
+    complete = [d for d, whole in ended.items() if whole and d < day]
+    since = max(complete) if complete else min(ended) - dt.timedelta(days=1)
+    return [*(d for d in before if d > since), day]
+
+
+def daily(
+    ctx: Context,
+    days: Sequence[dt.date],
+    formats: Collection[str] = FORMATS,
+    fail_on: str | None = None,
+) -> list[DayRun]:
+    """Do each day; a source that fails makes its day grey and lets the others go on. The caller holds the lake's lock.
+
+    Raises UsageError, LakeError, StoppedError.
+    """
+    return [_day(ctx, d, formats, fail_on) for d in days]
+
+
+def exit_code(runs: Sequence[DayRun]) -> int:
+    """Return the exit code of the whole run."""
+    return worst(*(r.exit_code for r in runs))
+
+
+def fails(verdict: str, fail_on: str | None) -> bool:
+    """Tell whether a verdict is as bad as the one that was asked to fail on, or worse."""
+    return fail_on is not None and LEVELS.index(verdict) <= LEVELS.index(fail_on)
+
+
+def _day(ctx: Context, date: dt.date, formats: Collection[str], fail_on: str | None) -> DayRun:
+    ctx.say(f"{date} 00:00–24:00 UTC, lake {ctx.settings.lake.uri}")
+    day = Window.of_day(date)
+    pulled = pulling.pull(ctx, Window(day.start, min(day.end, ctx.now)))
+    ctx.check_time()
+    made = compute(ctx, date)
+    total = made.totals["all"]
+    ctx.say(
+        f"✓ compute {total['finished']} finished attempts, {total['failed']} failed, {len(made.incidents)} incidents"
+    )
+    report = write_daily(ctx, made, formats)
+    ctx.say(f"✓ report  {', '.join(p.name for p in report.files)} in {report.folder}")
+    over = day.end <= ctx.now
+    code = worst(
+        SOURCE if any(p.error for p in pulled) else DONE,
+        DONE if made.complete and over else INCOMPLETE,
+        TROUBLE if fails(report.verdict, fail_on) else DONE,
+    )
+    ctx.records.put_run(_run(ctx, date, report, pulled, code))
+    return DayRun(report, pulled, code)
+
+
+def _run(ctx: Context, date: dt.date, report: Report, pulled: Sequence[pulling.Pulled], code: int) -> Mapping[str, Any]:
+    return {
+        "date": str(date),
+        "exit_code": code,
+        "verdict": report.verdict,
+        "started_at": instant_text(ctx.now),
+        "sources": {p.what: p.error.what if p.error else p.said.strip() for p in pulled},
+    }
