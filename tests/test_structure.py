@@ -55,7 +55,7 @@ def test_the_tree_keeps_its_layers(tmp_path: Path) -> None:
     [
         ("signals/golden.py", "from pipeline.sources import loki"),
         ("sources/loki.py", "from pipeline.lake import store"),
-        ("model.py", "from pipeline import schemas"),
+        ("rules.py", "from pipeline import catalog"),
         ("lake/store.py", "import requests"),
         ("steps/pull.py", "import urllib3"),
         ("correlate.py", "import time"),
@@ -75,7 +75,8 @@ def test_breaking_the_layers_on_purpose_is_found(tmp_path: Path, file: str, line
 )
 def test_reading_the_clock_below_the_command_is_found(tmp_path: Path, line: str) -> None:
     path = copy(tmp_path) / "pipeline" / "signals" / "late.py"
-    source = f'"""Read the clock."""\n\nimport datetime as dt\nimport time\n\nimport pandas as pd\n\nNOW = ({line}, dt, pd, time)\n'
+    imports = "import datetime as dt\nimport time\n\nimport pandas as pd\n"
+    source = f'"""Read the clock."""\n\n{imports}\nNOW = ({line}, dt, pd, time)\n'
     path.write_text(source, encoding="utf-8")
     assert "TID251" in ruff(path, tmp_path).stdout
 
@@ -113,11 +114,20 @@ def test_every_table_and_column_of_people_stands_in_the_readme() -> None:
             continue
         row = re.search(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
         assert row, name
-        missing = [c for c in table.columns if c not in {"day", "uid", "example", "closed_at"} and c not in row[0]]
+        missing = [c for c in table.columns if c not in row[0]]
         assert missing == [], name
 
 
 def test_help_does_not_load_pandas() -> None:
-    code = "import sys; sys.argv = ['aislot', '--help']\nfrom pipeline.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\nprint([m for m in ('pandas', 'pyarrow', 'numpy', 'requests', 'jinja2') if m in sys.modules])"
+    heavy = ("pandas", "pyarrow", "numpy", "requests", "jinja2")
+    code = f"""
+import sys
+from pipeline.cli import main
+sys.argv = ["aislot", "--help"]
+try:
+    main()
+except SystemExit:
+    print([m for m in {heavy} if m in sys.modules])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"

@@ -184,14 +184,16 @@ def _attempts(ctx: Context, day: Window) -> pd.DataFrame:
     ]
     samples, snapshots = read("job_samples"), read("job_snapshots")
     names = sorted({*samples["job_name"].dropna(), *snapshots["job_name"].dropna()})
-    lines = log_lines(ctx, day.widen(DAY_NS, DAY_NS // 24), pd.DataFrame({"job_name": names, **_NO_LIVES}))
+    lines = log_lines(ctx, day.widen(DAY_NS, DAY_NS // 24), _names_only(names))
     evidence = lives.Evidence(samples, read("scrapes"), snapshots, read("events"), lines, merge(asked))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
     links = schemas.to_frame(ctx.tables.read("issue_runs", around.widen(7 * DAY_NS, DAY_NS)))
     return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, _runs(ctx, around))
 
 
-_NO_LIVES = {"created_at": pd.Series(dtype="datetime64[ns, UTC]"), "ended_at": pd.Series(dtype="datetime64[ns, UTC]")}
+def _names_only(names: Sequence[str]) -> pd.DataFrame:
+    """Return attempts of which only the job's name is known yet."""
+    return schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
 
 
 def _runs(ctx: Context, window: Window) -> set[str]:

@@ -98,7 +98,7 @@ def _configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
     }
     address, asked = servers.get(what, ("", None))
     chosen = [asked] if address and asked else [stand_ins[what]] if kube and what in stand_ins else []
-    return chosen + ([("github", pull_dump.comments)] if what == "issues" and settings.kubernetes.dump else [])
+    return chosen + ([("github", pull_dump.comments)] if what == "issues" and pull_dump.has_comments(ctx) else [])
 
 
 def _logs(ctx: Context, window: Window) -> list[PullRecord]:
@@ -114,7 +114,7 @@ def _summary(what: str, records: Sequence[PullRecord]) -> str:
     rows = sum(r.rows for r in records)
     unit = {"logs": "lines", "jobs": "samples", "alerts": "intervals", "events": "events", "issues": "links"}[what]
     text = f"{rows:>9,} {unit}"
-    if what == "logs":
+    if what == "logs" and any("counted" in r.proof for r in records):
         counted = sum(sum(map(sum, r.proof.get("counted", []))) for r in records)
         text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
     if what == "jobs":
