@@ -14,10 +14,15 @@ from pipeline.errors import UsageError
 T = TypeVar("T")
 
 
-def start(kind: str, workers: int) -> Executor:
-    """Return the engine that the settings ask for; used as a context manager. Raises UsageError."""
+def check(kind: str) -> None:
+    """Refuse an engine that does not exist, before anything is done. Raises UsageError."""
     if kind != "local":
         raise UsageError(f"engine.kind {kind!r} is not known", "set engine.kind to local")
+
+
+def start(kind: str, workers: int) -> Executor:
+    """Return the engine that the settings ask for; used as a context manager. Raises UsageError."""
+    check(kind)
     return ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="aislot")
 
 

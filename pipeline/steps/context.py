@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import catalog
+from pipeline import catalog, engine
 from pipeline import settings as config
 from pipeline.errors import LakeError, StoppedError, UsageError
 from pipeline.lake.records import Records
@@ -102,6 +102,7 @@ def open_context(
     written_by: str = "",
 ) -> Context:
     """Read the rules and open the lake. Raises UsageError, LakeError."""
+    engine.check(settings.engine.kind)
     options: dict[str, object] = {}
     if settings.lake.uri.startswith("s3://"):
         client = {k: v for k, v in (("region_name", settings.lake.region),) if v}
