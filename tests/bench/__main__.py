@@ -1,0 +1,96 @@
+"""`aislot pull logs` beside logcli on one real Loki, in alternating runs: wall time, client CPU and memory as ratios."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.lake.store import Store
+from pipeline.lake.tables import Tables
+from pipeline.model import Window
+from tests.bench.lines import DATE, streams
+from tests.command import environment
+from tests.servers.run import LokiServer
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one process and its children."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+
+
+def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Run:
+    """Run a command to its end and say what it took."""
+    began = time.monotonic()
+    with (cwd / "said").open("wb") as said:
+        child = subprocess.Popen(command, cwd=cwd, env=env, stdout=said, stderr=said)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - began
+    if child.returncode:
+        raise SystemExit(f"{command[0]} ended with {child.returncode}: {(cwd / 'said').read_text()[-2000:]}")
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def logcli(server: LokiServer, folder: Path) -> Run:
+    """Download the day as logcli does it best: four workers, the largest pages, raw lines to disk."""
+    parts = folder / "logcli"
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir()
+    day = ["--from", f"{DATE}T00:00:00Z", "--to", f"{DATE}T23:59:59.999999999Z"]
+    fast = ["--parallel-max-workers=4", "--parallel-duration=15m", "--batch=5000", f"--part-path-prefix={parts}/part"]
+    query = ["query", *day, *fast, "--forward", "--quiet", "--output=raw", '{namespace="codex-k8s-prod"}']
+    return timed([str(server.binary.companion), f"--addr={server.url}", *query], folder, environment())
+
+
+def aislot(server: LokiServer, folder: Path, lake: str) -> Run:
+    """Pull the day into a lake."""
+    env = environment({"AISLOT_LOKI__URL": server.url, "AISLOT_LAKE__URI": lake})
+    return timed([sys.executable, "-m", "pipeline", "pull", "logs", "--date", str(DATE)], folder, env)
+
+
+def main() -> None:
+    """Load a Loki, run both in turn, print each run and the ratios of the medians."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="aislot-bench-") as name, LokiServer(Path(name) / "loki") as server:
+        folder = Path(name)
+        began = time.monotonic()
+        server.push(streams(asked.lines))
+        server.flush()
+        print(f"loaded {asked.lines:,} lines in {time.monotonic() - began:.0f} s", flush=True)
+        theirs, ours, again = [], [], []
+        for i in range(asked.runs):
+            theirs.append(logcli(server, folder))
+            lake = folder / f"lake{i}"
+            ours.append(aislot(server, folder, str(lake)))
+            again.append(aislot(server, folder, str(lake)))
+            rows = Tables(Store(str(lake))).read("logs", Window.of_day(DATE), ["ts"]).num_rows
+            if rows != asked.lines:
+                raise SystemExit(f"{rows:,} rows in the lake, {asked.lines:,} lines were pushed")
+            shutil.rmtree(lake)
+            for who, run in (("logcli", theirs[-1]), ("aislot", ours[-1]), ("again ", again[-1])):
+                print(f"{who}  {run.wall_s:6.1f} s wall  {run.cpu_s:6.1f} s CPU  {run.rss_mb:5.0f} MB", flush=True)
+    for what in ("wall_s", "cpu_s", "rss_mb"):
+        middle = [statistics.median(getattr(r, what) for r in runs) for runs in (theirs, ours, again)]
+        print(
+            f"{what:<7} aislot / logcli {middle[1] / middle[0]:.2f}   second pull / first {middle[2] / middle[1]:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
