@@ -3,24 +3,88 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import schemas
-from pipeline.rules import JobKind, kind_of, normal_run_id, run_token
+from pipeline.rules import JobKind, Phrase, kind_of, normal_run_id, run_token
 
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
-_HEAD = re.compile(r"[a-z0-9-]+")
-_FOUND_BY = {"marker": 0, "label": 1, "text": 2}
+_POD_OF_RUN = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{3}-[a-z0-9]{5}$")
+_HEAD = re.compile(r"([a-z0-9-]*)(?:\(\?:([a-z0-9-]+(?:\|[a-z0-9-]+)*)\)(?![?*{]))?")
+_GROUP = re.compile(r"\([^()]*\)|\[[^\]]*\]")
+_RUN = re.compile(r"(?<![0-9a-fA-F-])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9a-fA-F-])")
+_WORD_START = r"(?:(?<![a-z0-9-])|(?<=\\[nrt]))"  # also after a line break that JSON spells `\n`
+_CUT = 62  # names are cut at 63 characters, and a `-` left at the end goes too
+_MARKER, _LABEL, _FIELD, _TEXT = range(4)
+_FOUND_BY = {"marker": _MARKER, "label": _LABEL, "text": _TEXT}
+_BAD = ("WARN", "ERROR", "FATAL")
+_WORDS = r"(?i)\b(?:error|fatal|panic|failed)\b"
+_MINUTE_NS = 60_000_000_000
 _ONE_SECOND = pd.Timedelta(seconds=1)
 _LATE_LINE = pd.Timedelta(seconds=60)
 
 
 def job_hint(kinds: Sequence[JobKind]) -> str:
     """Return an RE2 pattern that finds every word which may be a job's name."""
-    heads = sorted({m[0] for k in kinds if (m := _HEAD.match(k.pattern))})
+    heads = sorted({h for k in kinds for h in _heads(k.pattern)})
     return f"(?:{'|'.join(heads)})[a-z0-9-]*"
+
+
+def _heads(pattern: str) -> list[str]:
+    """Return how the names of a kind begin: the pattern's literal start, with a group of plain words right after it."""
+    flat, nested = pattern, ""
+    while flat != nested:
+        flat, nested = _GROUP.sub("", flat), flat
+    if "|" in flat:
+        return [""]  # alternatives that need not begin alike
+    found = _HEAD.match(pattern)
+    plain, words = (found[1], found[2]) if found else ("", None)
+    if words:
+        return [plain + w for w in words.split("|")]
+    return [plain[:-1] if pattern[len(plain) : len(plain) + 1] in {"?", "*", "{"} else plain]
+
+
+def telling(logs: pa.Table, kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> pa.Table:
+    """Return the rows of `logs` that tell something: a signature, a phrase, a bad level, or that a job's work went wrong.
+
+    Of the others that name a job the first of each minute, job and run: they only show that it was there, and whose.
+    """
+    line, hint = logs["line"], job_hint(kinds)
+    named = _any(pc.is_valid(logs["job_name"]), pc.match_substring_regex(line, hint))
+    phrase = "|".join(f"(?:{p.pattern})" for p in phrases)
+    sure = _any(
+        pc.greater(pc.list_value_length(logs["signatures"]), 0),
+        pc.is_in(logs["level"], pa.array(_BAD)),
+        pc.and_(named, pc.fill_null(pc.match_substring_regex(line, _WORDS), fill_value=False)),
+        *([pc.match_substring_regex(line, phrase)] if phrases else []),
+    )
+    rest = pc.indices_nonzero(pc.and_(named, pc.invert(sure)))
+    some = logs.take(rest)
+    first_named = pc.struct_field(pc.extract_regex(some["line"], f"(?P<job>{hint})"), "job")
+    seen = pa.table(
+        {
+            "job": pc.coalesce(some["job_name"], first_named),
+            "run": some["run_id"],
+            "minute": pc.divide(some["ts"].cast(pa.int64()), _MINUTE_NS),
+            "words": pc.count_substring_regex(some["line"], hint),
+            "i": rest,
+        }
+    )
+    firsts = seen.group_by(["job", "run", "minute", "words"]).aggregate([("i", "min")])["i_min"]
+    kept = pa.chunked_array([pc.indices_nonzero(sure), *firsts.chunks], pa.uint64())
+    return logs.take(kept.sort())
+
+
+def _any(*masks: pa.ChunkedArray) -> pa.ChunkedArray:
+    total, *others = (pc.fill_null(m, fill_value=False) for m in masks)
+    for m in others:
+        total = pc.or_(total, m)
+    return total
 
 
 def job_of_line(lines: pd.DataFrame, known: Collection[str], kinds: Sequence[JobKind]) -> pd.Series:
@@ -29,7 +93,7 @@ def job_of_line(lines: pd.DataFrame, known: Collection[str], kinds: Sequence[Job
     `known` are names of attempts that exist; a pod's name counts as its job's. Missing where a line names none or two.
     """
     names = set(known)
-    hint = re.compile(job_hint(kinds))
+    hint = re.compile(_WORD_START + job_hint(kinds))
 
     def named(text: str) -> str | None:
         found = {j for word in hint.findall(text) if (j := _job_of_word(word.rstrip("-"), names, kinds))}
@@ -39,16 +103,17 @@ def job_of_line(lines: pd.DataFrame, known: Collection[str], kinds: Sequence[Job
     blank = own.isna()
     texts = lines.loc[blank, "line"].astype(object)
     # a line's own field wins over its text, and most lines name no job at all
-    return own.where(~blank, texts.map(lambda t: named(t) if isinstance(t, str) else None).reindex(lines.index))
+    jobs = own.where(~blank, texts.map(lambda t: named(t) if isinstance(t, str) else None).reindex(lines.index))
+    return jobs.astype("str")
 
 
 def _job_of_word(word: str, names: Collection[str], kinds: Sequence[JobKind]) -> str | None:
-    if word in names:
-        return word
-    job = _POD_SUFFIX.sub("", word)
-    if job in names:
-        return job
-    return word if kind_of(word, kinds) else None
+    bare = _POD_SUFFIX.sub("", word)
+    if word in names or bare in names:
+        return word if word in names else bare
+    if _POD_OF_RUN.search(word) and kind_of(bare, kinds):
+        return bare  # a pattern that is as free as an image's name would take the pod's suffix for a token
+    return next((w for w in (word, bare) if kind_of(w, kinds)), None)
 
 
 def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
@@ -59,9 +124,10 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
     """
     out = pd.Series(pd.NA, index=lines.index, dtype="Int64")
     about = lines.dropna(subset=["job"])
-    if about.empty or attempts.empty:
+    lives = attempts[["job_name", "created_at", "ended_at"]].reset_index(names="i").dropna(subset=["created_at"])
+    if about.empty or lives.empty:
         return out
-    lives = attempts[["job_name", "created_at", "ended_at"]].reset_index(names="i").sort_values("created_at")
+    lives = lives.sort_values("created_at")
     first = lives.groupby("job_name").cumcount() == 0
     lives["from"] = lives["created_at"].where(first, lives["created_at"] + _ONE_SECOND)
     ordered = about[["ts", "job"]].reset_index(names="line").sort_values("ts")
@@ -71,6 +137,38 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
     met = met[met["i"].notna() & (met["ended_at"].isna() | (met["ts"] <= met["ended_at"] + _LATE_LINE))]
     out.loc[met["line"]] = met["i"].astype("Int64").to_numpy()
     return out
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs that any source named, and the tokens that names of jobs carry of them."""
+
+    known: Collection[str]
+    kinds: Sequence[JobKind]
+    tokens: Mapping[tuple[str, str], Collection[str]]
+
+    @classmethod
+    def of(cls, known: Collection[str], kinds: Sequence[JobKind]) -> _Runs:
+        tokens: dict[tuple[str, str], set[str]] = {}
+        for kind in (k for k in kinds if k.token_length):
+            for run in known:
+                tokens.setdefault((kind.kind, run_token(run, kind.token_length)), set()).add(run)
+        return cls(known, kinds, tokens)
+
+    def that_fit(self, name: str) -> Collection[str]:
+        """Return the known runs that a job's name fits. A greedy image may hide the token, so the name's end decides."""
+        found = kind_of(name, self.kinds)
+        if found is None:
+            return ()
+        kind, parts = found
+        whole = parts.get("run")
+        if whole:
+            cut = len(name) >= _CUT
+            return {r for r in self.known if (n := normal_run_id(r)) == whole or (cut and n.startswith(whole))}
+        if not kind.token_length or not parts.get("token"):
+            return ()
+        ends = [name[i + 1 :] for i, c in enumerate(name) if c == "-"]
+        return {r for e in ends for r in self.tokens.get((kind.kind, e), ())}
 
 
 def link_runs(
@@ -83,45 +181,57 @@ def link_runs(
     """Return attempts with `run_id`, `issue`, `linked_by`; a name that fits two runs stays without one.
 
     In the order of certainty: a line's own fields that name both, the job's label, the token in the job's name when it
-    fits exactly one of the known runs, the marker of an issue's comment, a line's or a comment's text. `lines` are rows
-    of `logs` with `job`; `runs` are all run ids that any source named.
+    fits exactly one of the known runs, the marker of an issue's comment, a line's or a comment's text. A comment only
+    tells which of the runs that the name fits it is: where a name carries nothing of a run, only a line that names both
+    leads to it. `lines` are rows of `logs` with `job`; `runs` are all run ids that any source named.
     """
     rows = attempts.copy()
     known = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
-    where = attempt_of_line(lines, rows)
-    both = lines.assign(i=where).dropna(subset=["run_id", "i"])
+    fitting = _Runs.of(known, kinds)
+    both = lines.assign(i=attempt_of_line(lines, rows)).dropna(subset=["i"])
     in_field = both["job_name"].notna() & (both["job_name"] == both["job"])
-    by_field, by_text = _only(both[in_field], "i"), _only(both, "i")
-    tokens = _tokens(known, kinds)
-    marked = issue_runs[issue_runs["job_name"].notna()]
-    by_marker = _only(marked[marked["found_by"] == "marker"].rename(columns={"job_name": "j"}), "j")
-    by_comment = _only(marked[marked["found_by"] == "text"].rename(columns={"job_name": "j"}), "j")
+    by_field = _only(both[in_field].dropna(subset=["run_id"]), "i")
+    told = [_told(r, t, known) for r, t in zip(both["run_id"], both["line"], strict=True)]
+    by_text = _only(both.assign(run_id=pd.Series(told, both.index, dtype="str")), "i")
+    by_comment = {how: _only(issue_runs[issue_runs["found_by"] == how], "job_name") for how in ("marker", "text")}
     links = []
     for i, name, label in zip(rows.index, rows["job_name"], rows["run_id"], strict=True):
-        candidates = _candidates(name, tokens, known, kinds)
-        token = next(iter(candidates)) if len(candidates) == 1 else None
+        fits = fitting.that_fit(name)
+        marked, written = (r if (r := by_comment[how].get(name)) in fits else None for how in ("marker", "text"))
         options = (
             (by_field.get(i), "field"),
             (label if isinstance(label, str) else None, "label"),
-            (token, "job_token"),
-            (by_marker.get(name), "issue_marker"),
-            (by_text.get(i) or by_comment.get(name), "text"),
+            (next(iter(fits)) if len(fits) == 1 else None, "job_token"),
+            (marked, "issue_marker"),
+            (by_text.get(i) or written, "text"),
         )
-        run, how = next(((r, h) for r, h in options if r), (None, None))
-        links.append((run, how))
+        links.append(next(((r, h) for r, h in options if r), (None, None)))
     rows["run_id"] = [r for r, _ in links]
     rows["linked_by"] = [h for _, h in links]
-    issues = issue_of_run(issue_runs, lines)
-    rows["issue"] = [issues.get(r, own) for r, own in zip(rows["run_id"], rows["issue"], strict=True)]
+    issues = _issues(issue_runs, lines)
+    rows["issue"] = [
+        own if pd.notna(own) and issues.get(r, _NO_ISSUE)[0] > _LABEL else issues.get(r, _NO_ISSUE)[1]
+        for r, own in zip(rows["run_id"], rows["issue"], strict=True)
+    ]
     return schemas.tidy("attempts", rows)
+
+
+_NO_ISSUE: tuple[int, int | None] = (_TEXT + 1, None)
 
 
 def ambiguous(attempts: pd.DataFrame, runs: Collection[str], kinds: Sequence[JobKind]) -> int:
     """Count the attempts without a run whose names fit more than one of the known runs."""
-    known = {*runs, *attempts["run_id"].dropna()}
-    tokens = _tokens(known, kinds)
+    fitting = _Runs.of({*runs, *attempts["run_id"].dropna()}, kinds)
     names = attempts.loc[attempts["run_id"].isna(), "job_name"]
-    return sum(len(_candidates(n, tokens, known, kinds)) > 1 for n in names)
+    return sum(len(fitting.that_fit(n)) > 1 for n in names)
+
+
+def _told(field: object, text: object, known: Collection[str]) -> str | None:
+    """Return the run of a line: its field, else the one known run that its text names."""
+    if isinstance(field, str) or not isinstance(text, str):
+        return field if isinstance(field, str) else None
+    found = {r for r in _RUN.findall(text) if r in known}
+    return found.pop() if len(found) == 1 else None
 
 
 def _only(rows: pd.DataFrame, by: str) -> dict[object, str]:
@@ -130,35 +240,21 @@ def _only(rows: pd.DataFrame, by: str) -> dict[object, str]:
     return runs.loc[runs["nunique"] == 1, "first"].to_dict()
 
 
-def _tokens(known: Collection[str], kinds: Sequence[JobKind]) -> dict[tuple[str, str], set[str]]:
-    tokens: dict[tuple[str, str], set[str]] = {}
-    for kind in (k for k in kinds if k.token_length):
-        for run in known:
-            tokens.setdefault((kind.kind, run_token(run, kind.token_length)), set()).add(run)
-    return tokens
-
-
-def _candidates(
-    name: str, tokens: dict[tuple[str, str], set[str]], known: Collection[str], kinds: Sequence[JobKind]
-) -> set[str]:
-    """Return the known runs that a job's name fits. A greedy image may hide the token, so the name's end decides."""
-    found = kind_of(name, kinds)
-    if found is None:
-        return set()
-    kind, parts = found
-    if parts.get("run"):
-        return {r for r in known if normal_run_id(r).startswith(str(parts["run"]))}
-    if not kind.token_length or not parts.get("token"):
-        return set()
-    ends = [name[i + 1 :] for i, c in enumerate(name) if c == "-"]
-    longest = next((t for e in ends if (t := tokens.get((kind.kind, e)))), None)
-    return longest or set()
-
-
 def issue_of_run(issue_runs: pd.DataFrame, lines: pd.DataFrame) -> dict[str, int]:
-    """Return the issue of each run: a marker before a label before text, the earliest comment; else the line's own field."""
+    """Return the issue of each run: by a marker before a label before a line's own field before text; the earliest."""
+    return {run: issue for run, (_, issue) in _issues(issue_runs, lines).items()}
+
+
+def _issues(issue_runs: pd.DataFrame, lines: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Return how each run's issue is known, and the issue. Lines of one run that name two issues tell none."""
     own = lines.dropna(subset=["run_id", "issue"]).groupby("run_id")["issue"].agg(["nunique", "first"])
-    certain = own.loc[own["nunique"] == 1, "first"]
-    issues = {str(r): int(i) for r, i in certain.items()}
-    ranked = issue_runs.assign(rank=issue_runs["found_by"].map(_FOUND_BY)).sort_values(["rank", "ts"])
-    return issues | {str(r): int(i) for r, i in ranked.groupby("run_id")["issue"].first().items()}
+    fields = [(str(r), _FIELD, int(i)) for r, i in own.loc[own["nunique"] == 1, "first"].items()]
+    in_order = issue_runs.dropna(subset=["run_id", "issue"]).sort_values(["ts", "issue"])
+    links = [
+        (str(r), _FOUND_BY[h], int(i))
+        for r, h, i in zip(in_order["run_id"], in_order["found_by"], in_order["issue"], strict=True)
+    ]
+    issues: dict[str, tuple[int, int]] = {}
+    for run, rank, issue in sorted([*links, *fields], key=lambda link: link[1]):
+        issues.setdefault(run, (rank, issue))
+    return issues

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 import pytest
 
+from tests.command import aislot
 from tests.servers.find import MissingError, find_chromium
 from tests.servers.run import LokiServer, LokiWith, NewPrometheus, PrometheusServer, Settings
 
@@ -28,7 +29,7 @@ def loki_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiWith]:
         def give(settings: Settings | None = None) -> LokiServer:
             key = json.dumps(settings or {}, sort_keys=True)
             if key not in servers:
-                server = _had(lambda: LokiServer(tmp_path_factory.mktemp("loki"), settings))
+                server = had(lambda: LokiServer(tmp_path_factory.mktemp("loki"), settings))
                 stack.callback(server.discard)
                 server.start()
                 servers[key] = server
@@ -44,12 +45,12 @@ def loki_server(loki_with: LokiWith) -> LokiServer:
 
 
 @pytest.fixture
-def new_loki(tmp_path: Path) -> Iterator[LokiWith]:
+def new_loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiWith]:
     """Start a Loki for this test alone, which may kill it."""
     with ExitStack() as stack:
 
         def give(settings: Settings | None = None) -> LokiServer:
-            server = _had(lambda: LokiServer(tmp_path / "loki", settings))
+            server = had(lambda: LokiServer(tmp_path_factory.mktemp("loki"), settings))
             stack.callback(server.discard)
             server.start()
             return server
@@ -62,7 +63,7 @@ def prometheus_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PrometheusServer]:
     """Give the session's Prometheus, once of each version."""
-    server = _had(lambda: PrometheusServer(request.param, tmp_path_factory.mktemp(f"prometheus{request.param}")))
+    server = had(lambda: PrometheusServer(request.param, tmp_path_factory.mktemp(f"prometheus{request.param}")))
     try:
         server.start()
         yield server
@@ -71,7 +72,7 @@ def prometheus_server(
 
 
 @pytest.fixture
-def new_prometheus(tmp_path: Path) -> Iterator[NewPrometheus]:
+def new_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewPrometheus]:
     """Start a Prometheus for this test alone."""
     with ExitStack() as stack:
 
@@ -81,7 +82,8 @@ def new_prometheus(tmp_path: Path) -> Iterator[NewPrometheus]:
             flags: Sequence[str] = (),
             openmetrics: Path | None = None,
         ) -> PrometheusServer:
-            server = _had(lambda: PrometheusServer(version, tmp_path / f"prometheus{version}", config, flags))
+            folder = tmp_path_factory.mktemp(f"prometheus{version}")
+            server = had(lambda: PrometheusServer(version, folder, config, flags))
             stack.callback(server.discard)
             if openmetrics:
                 server.load_openmetrics(openmetrics)
@@ -94,7 +96,17 @@ def new_prometheus(tmp_path: Path) -> Iterator[NewPrometheus]:
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     """Give the path of a Chromium."""
-    return _had(find_chromium)
+    return had(find_chromium)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make once what `aislot demo` leaves."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = aislot("demo", "--dir", "here", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str((folder / "here/out/daily/2026-02-26/report.html").resolve())
+    return folder / "here"
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
@@ -117,10 +129,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line, red=True, bold=True)
 
 
-def _had(make: Callable[[], _Had]) -> _Had:
+def had(make: Callable[[], _Had]) -> _Had:
     try:
         return make()
     except MissingError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(f"{_SKIPPED}{error}")
+        reason = str(error)
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(f"{_SKIPPED}{reason}")

@@ -182,7 +182,7 @@ def test_of_an_error_with_many_lines_the_example_is_the_one_that_says_it() -> No
 
 
 @given(st.text(max_size=700), st.text(max_size=700))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_an_example_is_one_short_line_whatever_was_logged(before: str, after: str) -> None:
     told = lines(line("09:05", "manifest-unknown", attempt_index=0, err=f"{before}MANIFEST_UNKNOWN{after}"))
     example = _one(attempts(attempt("09:00", "09:10", "failed")), told)["example"]
@@ -317,7 +317,7 @@ def _at(minute: int) -> pd.Timestamp:
     return at("00:00") + pd.Timedelta(minutes=minute)
 
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=10, deadline=None)
 
 
 @few

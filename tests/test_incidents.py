@@ -173,7 +173,7 @@ def _rows(failed: list[tuple[int, str]]) -> list[dict[str, Any]]:
     return [_failure(_at(m), c, failure_id=f"f-{m}-{c}") for m, c in failed]
 
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=12, deadline=None)
 
 
 @few

@@ -1,293 +1,316 @@
-"""Charts: one Altair specification each, turned into SVG by vl-convert; no script, colours from the page's palette.
+"""Charts as Altair specifications from plain values: the page, notebooks and pictures are made from the same.
 
-A control character in any text aborts the process, so every text is made visible first. Each chart is made wide and
+Colours are `var(--name)` of the page's palette. Every text is made visible before it gets here into a specification,
+because a control character in one aborts the process. Plots of a day share one time axis; a plot is made wide and
 narrow, because text in a scaled SVG would be unreadable on a phone.
 """
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert as vlc
 
 from pipeline.model import NS, Window
-from pipeline.report.text import clock, visible
+from pipeline.report.text import visible
 
 WIDE, NARROW = 928, 358
-_LEFT = 34
-_HOUR_MS = 3_600_000
-_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_LEFT, _RIGHT, _TITLE, _TICKS = 34, 14, 20, 18  # room around a plot
+_LETTER = 5.6  # usual width of a letter at the charts' 11 px
+_HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
+_LANE, _BAR = 16, 10
+_STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10_000, 20_000, 25_000, 50_000, 100_000)
+_ROW_HEIGHT = 15  # two labels of an axis closer than this would touch
 
 
 @dataclass(frozen=True)
-class Band:
-    """Something that lasted: an incident, an alert, a hole; drawn solid, dashed or outlined."""
+class Frame:
+    """What plots of one day share: their window, width, holes in the data, and incidents behind them."""
 
-    start: int
-    end: int
+    day: Window
+    width: int
+    gaps: Sequence[Window] = ()
+    bands: Sequence[tuple[Window, str]] = ()  # and a colour
+    no_data: str = ""  # what is written into a hole
+
+    @property
+    def inner(self) -> int:
+        """Width of the plot itself."""
+        return self.width - _LEFT - _RIGHT
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Counts per 15 min in one colour; stacks of a chart stand on each other in their order."""
+
+    colour: str
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of bars with a label: each bar a window and a style (solid, dashed, outlined)."""
+
     label: str
     colour: str
-    style: str = "solid"  # solid | dashed | outlined
+    bars: Sequence[tuple[Window, str]]
+    group: str = ""
 
 
-def bars(
-    title: str,
-    rows: Sequence[Mapping[str, Any]],
-    day: Window,
-    bands: Sequence[Band],
-    gaps: Sequence[Window],
-    *,
-    height: int,
-    width: int,
-    label: str,
-) -> str:
-    """Draw attempts finished per 15 min, failed at the bottom; `rows` have `start`, `failed`, `succeeded` (null: unknown)."""
-    data = []
-    for r in rows:
+def bars(title: str, stacks: Sequence[Stack], frame: Frame, *, height: int, axis: bool = False, strong: bool = True) -> Any:
+    """Draw counts per 15 min, the first stack at the bottom."""
+    n = len(stacks[0].counts)
+    step = frame.day.length // n
+    data, most = [], 0
+    for i in range(n):
         low = 0
-        for outcome, colour in (("failed", "var(--bad)"), ("succeeded", "var(--mark-ok)")):
-            n = r[outcome] or 0
-            if n:
-                data.append(
-                    {
-                        "x": _ms(r["start"]) + 40_000,
-                        "x2": _ms(r["start"]) + 860_000,
-                        "y": low,
-                        "y2": low + n,
-                        "c": colour,
-                    }
-                )
-                low += n
-    most = max([d["y2"] for d in data], default=0)
-    mark = alt.Chart(_data(data)).mark_rect(aria=False)
-    shown = mark.encode(x=_time(day, width), x2="x2:Q", y=_up(most), y2="y2:Q", color=alt.Color("c:N", scale=None))
-    return _svg(_layers([*_bands(bands), *_gaps(gaps, most or 1), shown], title, width, height), label)
+        x = {"x": _ms(frame.day.start + i * step) + _MINUTE_MS, "x2": _ms(frame.day.start + (i + 1) * step) - _MINUTE_MS}
+        for s in stacks:
+            if s.counts[i]:
+                data.append(x | {"y": low, "y2": low + s.counts[i], "c": s.colour})
+                low += s.counts[i]
+        most = max(most, low)
+    ticks = _ticks(most, height)
+    shown = _rects(data).encode(color=alt.Color("c:N", scale=None))
+    return _plot([*_behind(frame, ticks[-1]), shown], title, frame, height, ticks, axis=axis, strong=strong)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Durations of an hour in minutes: a band from `low` to `high`."""
+
+    start: int
+    low: float
+    high: float
 
 
 def durations(
     title: str,
-    builds: Sequence[Mapping[str, Any]],
-    day: Window,
-    bands: Sequence[Band],
-    gaps: Sequence[Window],
-    p95_s: float | None,
+    dots: Sequence[tuple[int, float]],
+    spreads: Sequence[Spread],
+    frame: Frame,
     *,
-    width: int,
-    label: str,
-) -> str:
-    """Draw a dot a build (`at` ns, `minutes`), and by the hour a band from median to maximum."""
-    lengths = sorted(float(b["minutes"]) for b in builds)
-    cap = max([2.0, *lengths[: max(1, round(len(lengths) * 0.99))]]) * 1.15 if lengths else 10.0
-    hours: dict[int, list[float]] = {}
-    for b in builds:
-        hours.setdefault(b["at"] // (3600 * NS), []).append(b["minutes"])
-    band = [
-        {"x": h * _HOUR_MS, "x2": (h + 1) * _HOUR_MS, "y": _median(v), "y2": min(cap, max(v))}
-        for h, v in hours.items()
-        if len(v) > 2
-    ]
-    dots = [{"x": _ms(b["at"]), "y": min(b["minutes"], cap), "over": b["minutes"] > cap} for b in builds]
-    x, y = _time(day, width), _up(cap)
+    p95: tuple[float, str] | None = None,
+    height: int = 84,
+) -> Any:
+    """Draw a dot a build (ns, minutes) and an hourly band; what lies far above the rest is a triangle with its value."""
+    values = sorted(v for _, v in dots) or sorted(s.high for s in spreads)
+    cap = _cap(values)
+    ticks = _ticks(cap, height)
+    top = ticks[-1]
+    band = [_hour(s) | {"y": s.low, "y2": min(s.high, top)} for s in spreads]
+    inside = [{"x": _ms(t), "y": v} for t, v in dots if v <= top]
+    over = [{"x": _ms(t), "y": top, "text": _minutes(v)} for t, v in dots if v > top]
+    colour = "var(--mark-latency)"
     layers = [
-        *_bands(bands),
-        *_gaps(gaps, cap),
-        alt.Chart(_data(band))
-        .mark_rect(aria=False, color="var(--mark-latency)", opacity=0.18)
-        .encode(x=x, x2="x2:Q", y=y, y2="y2:Q"),
-        alt.Chart(_data(band))
-        .mark_rule(aria=False, color="var(--mark-latency)", strokeWidth=1.5)
-        .encode(x=x, x2="x2:Q", y=y),
-        alt.Chart(_data([d for d in dots if not d["over"]]))
-        .mark_circle(aria=False, color="var(--mark-latency)", size=9, opacity=0.8)
-        .encode(x=x, y=y),
-        alt.Chart(_data([d for d in dots if d["over"]]))
-        .mark_point(aria=False, shape="triangle-up", filled=True, color="var(--mark-latency)", size=30)
-        .encode(x=x, y=y),
+        *_behind(frame, top),
+        _rects(band, color=colour, opacity=0.18),
+        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x="x:Q", x2="x2:Q", y="y:Q"),
+        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x="x:Q", y="y:Q"),
+        *_over(over, frame),
+        *(_level(p95, frame, colour) if p95 and p95[0] <= top else []),
     ]
-    if p95_s is not None:
-        line = [{"x": _ms(day.start), "y": p95_s / 60}]
-        layers.append(
-            alt.Chart(_data(line)).mark_rule(aria=False, color="var(--mark-latency)", strokeDash=[4, 3]).encode(y=y)
-        )
-    return _svg(_layers(layers, title, width, 84), label)
+    return _plot(layers, title, frame, height, ticks, axis=True)
 
 
-def lanes(bands: Sequence[Band], day: Window, *, width: int, label: str) -> str:
-    """Draw incidents and alerts as one lane each, the label at the bar's end."""
-    data: list[dict[str, Any]] = []
-    texts: list[dict[str, Any]] = []
-    for i, b in enumerate(bands):
-        start, end = max(b.start, day.start), min(b.end, day.end)
-        outline = b.style != "solid"
-        data.append(
-            {
-                "x": _ms(start),
-                "x2": max(_ms(end), _ms(start) + 300_000),
-                "row": i,
-                "row2": i + 0.62,
-                "fill": "transparent" if outline else b.colour,
-                "stroke": b.colour,
-                "dash": [3, 2] if b.style == "dashed" else [1, 0],
-            }
-        )
-        late = start > day.start + day.length * 6 // 10
-        texts.append(
-            {
-                "x": _ms(start) - 200_000 if late else max(_ms(end), _ms(start) + 300_000) + 200_000,
-                "row": i + 0.34,
-                "text": visible(b.label),
-                "late": late,
-            }
-        )
-    scale = alt.Scale(domain=[0, max(1, len(bands))], reverse=True, nice=False)
-    y = alt.Y("row:Q", scale=scale, axis=None)
-    x = alt.X("x:Q", scale=_domain(day), axis=None)
-    boxes = [
-        alt.Chart(_data([d]))
-        .mark_rect(aria=False, strokeDash=list(d["dash"]))
-        .encode(
-            x=x,
-            x2="x2:Q",
-            y=y,
-            y2="row2:Q",
-            color=alt.Fill("fill:N", scale=None),
-            stroke=alt.Stroke("stroke:N", scale=None),
-        )
-        for d in data
-    ]
-    words = [
-        alt.Chart(_data([t for t in texts if t["late"] == late]))
-        .mark_text(aria=False, align="right" if late else "left", baseline="middle", color="var(--ink)", fontSize=11)
-        .encode(x=x, y=y, text="text:N")
-        for late in (False, True)
-    ]
-    chart = alt.layer(*boxes, *words).properties(
-        width=width - _LEFT - 14, height=16 * max(1, len(bands)), view=alt.ViewConfig(stroke=None)
+def _hour(s: Spread) -> dict[str, int]:
+    return {"x": _ms(s.start), "x2": _ms(s.start) + _HOUR_MS}
+
+
+def _minutes(value: float) -> str:
+    whole = round(value * 60)
+    return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def _cap(values: Sequence[float]) -> float:
+    """Return up to where an axis goes: one that is far longer than the rest must not flatten all others."""
+    if not values:
+        return 10.0
+    usual = values[max(0, -(-len(values) * 95 // 100) - 1)]
+    return values[-1] if values[-1] <= 2 * usual else 1.25 * usual
+
+
+def _over(data: Sequence[Mapping[str, Any]], frame: Frame) -> list[Any]:
+    if not data:
+        return []
+    triangles = alt.Chart(_data(data)).mark_point(
+        aria=False, shape="triangle-up", filled=True, color="var(--mark-latency)", size=36, yOffset=3, opacity=1
     )
-    return _svg(chart, label, left=_LEFT - 6)
+    longest = max(data, key=lambda d: len(d["text"]) and _number(d["text"]))
+    right = longest["x"] < _ms(frame.day.start) + (_ms(frame.day.end) - _ms(frame.day.start)) // 4
+    text = _words([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
+    return [triangles.encode(x="x:Q", y="y:Q"), text]
 
 
-def spark(values: Sequence[float | None], threshold: float | None, colour: str) -> str:
-    """Draw 96 windows as small bars, unknown ones as a grey box, the threshold dashed; decoration, so hidden from readers."""
-    most = max([v for v in values if v is not None], default=0)
-    top = max(most, (threshold or 0) * 1.25, 1e-9)
-    step = 144 / max(1, len(values))
-    out = []
-    for i, v in enumerate(values):
-        if v is None:
-            out.append(f'<rect x="{i * step:.1f}" y="1" width="{step:.1f}" height="18" fill="var(--grey-ground)"/>')
-        elif v > 0:
-            h = max(1.0, v / top * 18)
-            out.append(
-                f'<rect x="{i * step:.1f}" y="{19 - h:.1f}" width="{max(1, step - 0.4):.1f}" height="{h:.1f}" fill="{colour}"/>'
-            )
-    if threshold is not None:
-        y = 19 - threshold / top * 18
-        out.append(f'<path d="M0 {y:.1f}H144" stroke="var(--bad)" stroke-dasharray="2 2" fill="none"/>')
-    return f'<svg class="spark" viewBox="0 0 144 20" width="144" height="20" aria-hidden="true"><path d="M0 19.5H144" stroke="var(--axis)"/>{"".join(out)}</svg>'
+def _number(text: str) -> int:
+    minutes, _, seconds = text.partition(" min ")
+    return int(minutes) * 60 + int(seconds.removesuffix(" s"))
 
 
-def _data(values: Sequence[Mapping[str, Any]]) -> Any:
-    return alt.InlineData(values=list(values))
+def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
+    value, label = p95
+    data = [{"x": _ms(frame.day.start), "x2": _ms(frame.day.end), "y": value, "text": visible(label)}]
+    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x="x:Q", x2="x2:Q", y="y:Q")
+    return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
 
-def _median(values: Sequence[float]) -> float:
-    ordered, n = sorted(values), len(values)
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+def lanes(rows: Sequence[Lane], frame: Frame) -> Any:
+    """Draw lanes of bars, each with its label where there is room: after its last bar, before its first, else above."""
+    day, per_px = frame.day, frame.day.length / frame.inner
+    boxes: dict[str, list[dict[str, Any]]] = {"solid": [], "dashed": [], "outlined": []}
+    texts: dict[str, list[dict[str, Any]]] = {"left": [], "right": []}
+    y, group = 0, ""
+    for lane in rows:
+        label = visible(lane.label)
+        spans = [(max(w.start, day.start), min(w.end, day.end)) for w, _ in lane.bars]
+        spans = [(a, max(b, round(a + 4 * per_px))) for a, b in spans]
+        first, last, room = min(a for a, _ in spans), max(b for _, b in spans), round((len(label) * _LETTER + 6) * per_px)
+        head = lane.group if lane.group != group else ""
+        kept = round((len(head) * _LETTER + 8) * per_px) if head else 0
+        fits_after, fits_before = last + room <= day.end, first - room - kept >= day.start
+        if not fits_after and not fits_before:
+            y += _LANE - 2
+        middle = y + _LANE / 2
+        if fits_after or fits_before:
+            at, align = (last, "left") if fits_after else (first, "right")
+            texts[align].append({"x": _ms(at), "y": middle, "text": label})
+        else:
+            at = max(day.start, min(first, day.end - room))
+            texts["left"].append({"x": _ms(at), "y": middle - _LANE + 2, "text": label})
+        if head:
+            above = not (fits_after or fits_before) or first - kept < day.start
+            heads_y = middle - _LANE + 2 if above and not (fits_after or fits_before) else middle
+            texts.setdefault("head", []).append({"x": _ms(day.start), "y": heads_y, "text": visible(head)})
+            group = lane.group
+        for (a, b), (_, style) in zip(spans, lane.bars, strict=True):
+            box = {"x": _ms(a), "x2": _ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
+            boxes[style].append(box)
+        y += _LANE
+    layers = [_boxes(style, found) for style, found in boxes.items() if found]
+    looks: dict[str, dict[str, Any]] = {
+        "left": {"align": "left", "dx": 5},
+        "right": {"align": "right", "dx": -5},
+        "head": {"align": "left", "dx": 2, "colour": "var(--muted)"},
+    }
+    layers += [_words(found, **looks[kind]) for kind, found in texts.items() if found]
+    scale = alt.Scale(domain=[0, max(y, 1)], reverse=True, nice=False, zero=False)
+    return _whole(layers, frame, max(y, 1), alt.Y("y:Q", scale=scale, axis=None), top=2, bottom=4)
 
 
-def _ms(at: int) -> int:
-    return at // 1_000_000
+def _boxes(style: str, data: Sequence[Mapping[str, Any]]) -> Any:
+    if style == "solid":
+        return _rects(data, cornerRadius=1.5).encode(color=alt.Color("c:N", scale=None))
+    dash = {"strokeDash": [3, 2]} if style == "dashed" else {}
+    mark = _rects(data, filled=False, strokeWidth=1.4, cornerRadius=2, **dash)
+    return mark.encode(stroke=alt.Stroke("c:N", scale=None))
 
 
-def _domain(day: Window) -> alt.Scale:
-    return alt.Scale(type="utc", domain=[_ms(day.start), _ms(day.end)], nice=False)
+def _behind(frame: Frame, top: float) -> list[Any]:
+    """Return incidents as bands and holes as dashed boxes with words, behind the data."""
+    day, layers = frame.day, []
+    spans = [(w, c) for b, c in frame.bands if (w := b.intersect(day))]
+    if spans:
+        data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top, "c": c} for w, c in spans]
+        layers.append(_rects(data, opacity=0.16).encode(color=alt.Color("c:N", scale=None)))
+    holes = [w for g in frame.gaps if (w := g.intersect(day))]
+    if holes:
+        data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top} for w in holes]
+        layers.append(_rects(data, color="var(--grey-ground)", stroke="var(--grey)", strokeDash=[3, 3], opacity=1))
+        said = visible(frame.no_data)
+        wide = [w for w in holes if w.length / day.length * frame.inner > len(said) * _LETTER + 4]
+        middle = [{"x": (_ms(w.start) + _ms(w.end)) // 2, "y": top / 2, "text": said} for w in wide]
+        layers += [_words(middle, align="center", fontWeight="bold")] if middle else []
+    return layers
 
 
-def _time(day: Window, width: int) -> alt.X:
-    hours = 3 if width > NARROW else 6
-    ticks = [_ms(day.start) + h * _HOUR_MS for h in range(0, day.length // (3600 * NS) + 1, hours)]
-    axis = alt.Axis(
+def _plot(
+    layers: Sequence[Any],
+    title: str,
+    frame: Frame,
+    height: int,
+    ticks: Sequence[int],
+    *,
+    axis: bool,
+    strong: bool = True,
+) -> Any:
+    """Lay out marks with their axes: counts from 0, time below where `axis` says so."""
+    y_axis = alt.Axis(
+        values=list(ticks), title=None, format="d", gridColor="var(--rule)", domain=False, ticks=False, labelPadding=6
+    )
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[0, ticks[-1]], nice=False), axis=y_axis)
+    head = alt.TitleParams(
+        visible(title),
+        anchor="start",
+        frame="group",
+        fontSize=12 if strong else 11.5,
+        fontWeight="bold" if strong else "normal",
+        color="var(--ink)",
+        offset=6,
+    )
+    return _whole(layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 3, axis=_hours(frame, shown=axis)).properties(
+        title=head
+    )
+
+
+def _whole(
+    layers: Sequence[Any], frame: Frame, height: float, y: alt.Y, *, top: int, bottom: int, axis: alt.Axis | None = None
+) -> Any:
+    """Join layers on shared scales in a frame of fixed size, so that plots stand exactly under each other."""
+    scale = alt.Scale(type="utc", domain=[_ms(frame.day.start), _ms(frame.day.end)], nice=False)
+    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2="x2:Q", y=y, y2="y2:Q")
+    plain: dict[str, Any] = {"view": {"stroke": None}, "font": "inherit", "background": "transparent"}
+    axes = {"labelColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
+    return (
+        alt.layer(bare, *layers)
+        .properties(
+            width=frame.inner,
+            height=height,
+            autosize=alt.AutoSizeParams(type="none"),
+            padding={"left": _LEFT, "right": _RIGHT, "top": top, "bottom": bottom},
+        )
+        .configure(**plain, axis=axes)
+    )
+
+
+def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
+    hours = 3 if frame.width > NARROW else 6
+    ticks = [_ms(frame.day.start) + h * _HOUR_MS for h in range(0, frame.day.length // (3600 * NS) + 1, hours)]
+    return alt.Axis(
         values=ticks,
         format="%H:%M",
         title=None,
         grid=False,
-        labelFlush=True,
+        labels=shown,
+        ticks=shown,
+        tickSize=4,
+        labelFlush=False,
         domainColor="var(--axis)",
         tickColor="var(--axis)",
-        labelColor="var(--muted)",
     )
-    return alt.X("x:T", scale=_domain(day), axis=axis)
 
 
-def _up(most: float) -> alt.Y:
-    axis = alt.Axis(
-        title=None,
-        tickCount=3,
-        format="d",
-        gridColor="var(--rule)",
-        domain=False,
-        ticks=False,
-        labelColor="var(--muted)",
-        minExtent=_LEFT - 6,
-        maxExtent=_LEFT - 6,
-    )
-    return alt.Y("y:Q", scale=alt.Scale(domain=[0, max(1, most)], nice=True), axis=axis)
+def _rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
+    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")
 
 
-def _bands(bands: Sequence[Band]) -> list[Any]:
-    data = [{"x": _ms(b.start), "x2": _ms(b.end), "c": b.colour} for b in bands]
-    if not data:
-        return []
-    mark = alt.Chart(_data(data)).mark_rect(aria=False, opacity=0.16)
-    return [mark.encode(x=alt.X("x:T"), x2="x2:T", color=alt.Color("c:N", scale=None))]
+def _words(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
+    mark = alt.Chart(_data(data)).mark_text(aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look)
+    return mark.encode(x="x:Q", y="y:Q", text="text:N")
 
 
-def _gaps(gaps: Sequence[Window], most: float) -> list[Any]:
-    if not gaps:
-        return []
-    data = [
-        {"x": _ms(g.start), "x2": _ms(g.end), "y": 0, "y2": max(1, most), "text": f"no data {clock(g.start)}"}
-        for g in gaps
-    ]
-    box = alt.Chart(_data(data)).mark_rect(
-        aria=False, color="var(--grey-ground)", stroke="var(--grey)", strokeDash=[3, 2]
-    )
-    return [box.encode(x="x:T", x2="x2:T", y="y:Q", y2="y2:Q")]
+def _ticks(most: float, height: int) -> list[int]:
+    """Return the values of an axis from 0: round, and no closer than their labels allow."""
+    parts = max(1, min(3, height // (2 * _ROW_HEIGHT)))
+    step = next((s for s in _STEPS if s * parts >= most), -(-int(most) // parts))
+    top = max(1, -(-int(-(-most // 1)) // step)) * step
+    return list(range(0, top + 1, step))
 
 
-def _layers(layers: Sequence[Any], title: str, width: int, height: int) -> Any:
-    heading = alt.TitleParams(
-        visible(title), anchor="start", fontSize=12, fontWeight="bold", color="var(--ink)", offset=6
-    )
-    return alt.layer(*layers).properties(width=width - _LEFT - 14, height=height, title=heading)
+def _data(values: Sequence[Mapping[str, Any]]) -> Any:
+    return alt.InlineData(values=[dict(v) for v in values])
 
 
-def _svg(chart: Any, label: str, left: int = 0) -> str:
-    """Turn a chart into SVG with a name for screen readers and ids of its own."""
-    plain: dict[str, Any] = {
-        "view": {"stroke": None},
-        "font": "inherit",
-        "background": "transparent",
-        "padding": {"left": left, "right": 8, "top": 2, "bottom": 2},
-    }
-    spec = chart.configure(**plain).to_dict(validate=False)
-    svg = vlc.vegalite_to_svg(spec)
-    prefix = f"c{abs(hash_text(label + svg)) % 10**8}-"
-    svg = re.sub(r'(id="|url\(#|href="#)(clip|gradient)', rf"\1{prefix}\2", svg)
-    svg = _NUMBER.sub(lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), svg)
-    svg = re.sub(r' (?:class="marks"|aria-[a-z]+="[^"]*"|role="[^"]*"|xmlns:xlink="[^"]*")', "", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(visible(label), quote=True)}" ', 1)
-
-
-def hash_text(text: str) -> int:
-    """Return a hash that is the same in every process."""
-    value = 0
-    for c in text:
-        value = (value * 131 + ord(c)) % (2**61 - 1)
-    return value
+def _ms(at: int) -> int:
+    return at // 1_000_000

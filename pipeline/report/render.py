@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,25 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from pipeline.report.text import NBSP, code, plain, visible
+from pipeline.report.rich import markdown
+from pipeline.report.text import NBSP, harmless, md_code, visible
+
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def render_markdown(view: Mapping[str, Any], templates: Path) -> str:
     """Return `report.md`: text of logs and comments stands only in code."""
     env = _environment(templates, escape=False)
-    env.filters["code"] = code
-    env.filters["md"] = plain
-    return env.get_template("daily.md.j2").render(view).replace(NBSP, " ")
+    env.filters["code"] = md_code
+    env.filters["md"] = markdown
+    text = env.get_template("daily.md.j2").render(view).replace(NBSP, " ")
+    return _BLANK_LINES.sub("\n\n", text).strip() + "\n"
 
 
 def render_html(view: Mapping[str, Any], templates: Path) -> str:
     """Return `report.html`: one file, no script, nothing loaded from elsewhere."""
     env = _environment(templates, escape=True)
-    env.filters["svg"] = markupsafe.Markup  # ours: made by charts, its texts escaped there
+    env.filters["svg"] = markupsafe.Markup  # ours: the charts' texts are escaped where they are made
     style = markupsafe.Markup((templates / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return env.get_template("daily.html.j2").render(view, style=style)
 
@@ -43,6 +48,15 @@ def _environment(templates: Path, *, escape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_finally,
     )
     env.filters["shown"] = visible
+    env.filters["plain"] = str
     return env
+
+
+def _finally(value: Any) -> Any:
+    """Let no control character through, whichever way a text came: each value that is printed passes here."""
+    if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
+        return harmless(value)
+    return value

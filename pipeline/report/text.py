@@ -1,4 +1,8 @@
-"""How numbers, instants and other people's text are written; the same in both forms and in every language."""
+r"""How numbers, instants and other people's text are written: the same in both forms and in every language.
+
+`visible` shows control and bidirectional characters as `\x1b`, `\u202e`. `md_code` and `md_text` are the only two ways
+in which text gets into Markdown.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,82 @@ import math
 import re
 from typing import Any
 
-from pipeline.model import NS, instant_of, instant_text
+from pipeline.model import NS, Window, instant_of, instant_text
 
 NBSP = "\u00a0"
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff0-\uffff\ud800-\udfff]"
+MIN_PERCENT, MIN_P95 = 5, 20  # below so many a percentage, or a p95, would only look exact
+MOST = 300  # characters that are shown of a line
+_LAST_OF_PLANES = "".join(f"\\U{p:04x}fffe\\U{p:04x}ffff" for p in range(1, 17))
+# what controls, hides or reorders text, and what is no character at all; the line feed apart
+_HIDDEN = (
+    r"\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff"
 )
-_MOST = 300
-MIN_PERCENT, MIN_P95 = 5, 20
+_UNSEEN = re.compile(f"[{_HIDDEN}{_LAST_OF_PLANES}]")
+_ODD = re.compile(f"[\n{_HIDDEN}{_LAST_OF_PLANES}]")
+_LATIN, _BASIC = 0x100, 0x10000
+_TICKS = re.compile(r"`+")
+_MARKUP = re.compile(r"([\\`*_\[\]<>|~&])")
+# what GitHub would make a link or a notification of, wherever it stands outside code
+_LIVE = re.compile(r"\S*@\S*|\S*#\d\S*|\b[0-9a-f]{40}\b|(?i:\b(?:https?://|www\.)\S+)")
 
 
-def visible(text: Any) -> str:
-    r"""Show control and bidirectional characters as `\x1b`, `\u202e`; one line of at most 300 characters."""
-    line = str(text).replace("\r\n", "\n").replace("\n", " ⏎ ").replace("\t", " ")
-    cut = line if len(line) <= _MOST else line[: _MOST - 1] + "…"
-    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", cut)  # noqa: PLR2004
+def visible(text: Any, most: int | None = MOST) -> str:
+    r"""Show control and bidirectional characters as `\x1b`, `\u202e`; one line of at most `most` characters."""
+    raw = str(text)
+    if (most is None or len(raw) <= most) and not _ODD.search(raw):
+        return raw
+    line = raw if most is None else raw[: most + 1]
+    pieces = [_shown(c) for c in line.replace("\r\n", "\n")]
+    if most is None or sum(map(len, pieces)) <= most:
+        return "".join(pieces)
+    while sum(map(len, pieces)) >= most:
+        pieces.pop()
+    return "".join(pieces) + "…"
 
 
-def code(text: Any) -> str:
+def harmless(text: str) -> str:
+    """Show control and bidirectional characters of a longer text, whose lines and length stay."""
+    return _UNSEEN.sub(lambda m: _shown(m[0]), text)
+
+
+def _shown(c: str) -> str:
+    if c in "\n\t":
+        return " ⏎ " if c == "\n" else " "
+    if not _UNSEEN.match(c):
+        return c
+    at = ord(c)
+    return f"\\x{at:02x}" if at < _LATIN else f"\\u{at:04x}" if at < _BASIC else f"\\U{at:08x}"
+
+
+def md_code(text: Any) -> str:
     """Put text into a Markdown code span that it cannot leave, also inside a table."""
     body = visible(text).replace("|", "\\|")
-    fence = "`" * (max((len(r) for r in re.findall(r"`+", body)), default=0) + 1)
+    fence = "`" * (max((len(r) for r in _TICKS.findall(body)), default=0) + 1)
     pad = " " if body[:1] in {"`", " ", ""} or body[-1:] in {"`", " "} else ""
     return f"{fence}{pad}{body}{pad}{fence}"
 
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~])")
-
-
-def plain(text: Any) -> str:
-    """Write our own words in Markdown: nothing in them is markup, mentions nobody and links nothing but `#N` of ours."""
-    return _MARKUP.sub(r"\\\1", visible(text)).replace("@", "@&#8203;")
-
-
-def count(value: Any) -> str | None:
-    """Write a whole number with thousands, None for unknown."""
-    return None if unknown(value) else f"{int(value):,}"
+def md_text(text: Any) -> str:
+    """Write our own words in Markdown: nothing in them is markup, and what would link or notify stands in code."""
+    out, at = [], 0
+    words = visible(text, None)
+    for m in _LIVE.finditer(words):
+        out += [_MARKUP.sub(r"\\\1", words[at : m.start()]), md_code(m[0])]
+        at = m.end()
+    return "".join([*out, _MARKUP.sub(r"\\\1", words[at:])])
 
 
 def unknown(value: Any) -> bool:
     """Tell whether a value is not known."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def count(value: Any) -> str | None:
+    """Write a number with thousands, None for unknown; only a median of counts has a half."""
+    if unknown(value):
+        return None
+    return f"{value:,.1f}" if float(value) % 1 else f"{int(value):,}"
 
 
 def duration(seconds: Any) -> str | None:
@@ -56,45 +95,47 @@ def duration(seconds: Any) -> str | None:
     whole = round(float(seconds))
     hours, minutes, secs = whole // 3600, whole % 3600 // 60, whole % 60
     if hours:
-        return f"{hours}{NBSP}h {minutes:02d}{NBSP}min"
-    return f"{minutes}{NBSP}min {secs:02d}{NBSP}s" if minutes else f"{secs}{NBSP}s"
+        return f"{hours}{NBSP}h" + (f" {minutes:02d}{NBSP}min" if minutes else "")
+    if minutes:
+        return f"{minutes}{NBSP}min" + (f" {secs:02d}{NBSP}s" if secs else "")
+    return f"{secs}{NBSP}s"
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Write a number with at most so many decimals."""
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def percent(ratio: float, digits: int = 1) -> str:
-    """Write a ratio as a percentage."""
-    return f"{ratio * 100:.{digits}f}{NBSP}%"
+    """Write a ratio as a percentage; only a whole one is 100 %, only nothing is 0 %."""
+    shown = round(ratio * 100, digits)
+    step = 10.0**-digits
+    if shown <= 0 < ratio:
+        return f"<{NBSP}{number(step, digits)}{NBSP}%"
+    if ratio < 1 <= shown / 100:
+        return f">{NBSP}{number(100 - step, digits)}{NBSP}%"
+    return f"{number(shown, digits)}{NBSP}%"
 
 
-def share(k: Any, n: Any) -> str | None:
-    """Write `16 of 164 · 9.8 % [6.1-15.3]`; no percentage under n = 5, where it would only look exact."""
-    if unknown(k) or unknown(n):
+def percent_beside(ratio: float, limit: float) -> str:
+    """Write a ratio with as many decimals as it takes to tell it from a limit that it is held against."""
+    digits = next((d for d in (1, 2, 3) if round(ratio * 100, d) != round(limit * 100, d)), 1)
+    return percent(ratio, digits)
+
+
+def percents(low: float, high: float) -> str:
+    """Write an interval of ratios as `84.7–93.9`."""
+    return f"{number(low * 100)}–{number(high * 100)}"
+
+
+def signed(value: float | None, unit: str = "") -> str | None:
+    """Write a change with its sign, a true minus among them."""
+    if value is None:
         return None
-    text = f"{int(k):,} of {int(n):,}"
-    interval = wilson(int(k), int(n))
-    if int(n) < MIN_PERCENT or interval is None:
-        return text
-    return f"{text} · {percent(k / n)} [{interval[0] * 100:.1f}–{interval[1] * 100:.1f}]"
-
-
-def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
-    """Return the 95 % Wilson score interval (Wilson 1927), None for n = 0."""
-    if not n:
-        return None
-    p, zz = k / n, z * z
-    middle, half = p + zz / (2 * n), z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + zz / n)), min(1.0, (middle + half) / (1 + zz / n))
-
-
-def clock(value: Any) -> str | None:
-    """Write an instant (ns, RFC 3339 or a Timestamp) as `09:06:12`, None for unknown."""
-    at = instant(value)
-    return None if at is None else instant_text(at // NS * NS)[11:19]
-
-
-def minute(value: Any) -> str | None:
-    """Write an instant as `09:06`."""
-    text = clock(value)
-    return text and text[:5]
+    text = number(abs(value))
+    sign = "" if text == "0" else "+" if value > 0 else "−"
+    return f"{sign}{text}{NBSP + unit if unit else ''}"
 
 
 def instant(value: Any) -> int | None:
@@ -106,10 +147,39 @@ def instant(value: Any) -> int | None:
     return int(getattr(value, "value", value))
 
 
-def signed(value: float | None, unit: str = "") -> str | None:
-    """Write a change with its sign, a true minus among them."""
-    if value is None:
+def clock(value: Any) -> str | None:
+    """Write an instant (ns, RFC 3339 or a Timestamp) as `09:06:12`, None for unknown."""
+    at = instant(value)
+    return None if at is None else instant_text(at // NS * NS)[11:19]
+
+
+def when(value: Any, day: Window) -> str | None:
+    """Write an instant as `09:06:12`, with its date where that is not the report's; midnight after it is `24:00:00`."""
+    at = instant(value)
+    if at is None:
         return None
-    text = f"{abs(value):,.1f}".removesuffix(".0")
-    sign = "+" if value > 0 else "−" if value < 0 else ""
-    return f"{sign}{text}{NBSP + unit if unit else ''}"
+    if at == day.end:
+        return "24:00:00"
+    return clock(at) if at in day else f"{instant_text(at)[:10]} {clock(at)}"
+
+
+def minute(value: Any, day: Window) -> str | None:
+    """Write an instant as `09:06`, as `when` does."""
+    text = when(value, day)
+    return text and text[:-3]
+
+
+def between(window: Window, day: Window) -> str:
+    """Write an interval as `10:14:12–12:51:12`."""
+    return f"{when(window.start, day)}–{when(window.end, day)}"
+
+
+def between_minutes(window: Window, day: Window) -> str:
+    """Write an interval as `10:14–12:51`."""
+    return f"{minute(window.start, day)}–{minute(window.end, day)}"
+
+
+def signed_time(seconds: float, late: str, early: str, at_once: str) -> str:
+    """Write a delay in words that are given: `1 min 59 s late`."""
+    whole = round(seconds)
+    return (late if whole > 0 else early).format(time=duration(abs(whole))) if whole else at_once

@@ -20,6 +20,7 @@ from pipeline.signals.intervals import Instants, Span, changes, holds, in_window
 _HOLE = 1.5  # evaluation intervals that two samples of one interval may lie apart
 _GRACE_NS = 600 * NS  # a restarted Prometheus may take so long to fire again (rules.alert.for-grace-period)
 _DOWN_NS = 3600 * NS  # whether an alert went on firing while its server was away for longer, nobody can tell
+_RARELY_NS = 300 * NS  # rules evaluated more rarely than Prometheus looks back would flap anyway
 _BUILTIN = {"alertname", "alertstate", "__name__"}
 _WHOLE: Mapping[str, Sequence[Window]] = {"logs": (), "jobs": (), "alerts": ()}
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -56,7 +57,7 @@ def firing(
     evaluations apart are two intervals, unless Prometheus itself started in between (`starts`).
     """
     severity = {r.name: r.severity for r in rules}
-    step = int(np.median(np.diff(evaluations))) if len(evaluations) > 1 else 60 * NS
+    step = _evaluated_every(series, evaluations)
     rows = []
     by_labels: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for labels, at in series:
@@ -71,6 +72,18 @@ def firing(
                 | {"severity": own.get("severity") or severity.get(name), "source": "prometheus"}
             )
     return schemas.tidy("alerts", pd.DataFrame(rows)) if rows else schemas.empty_frame("alerts")
+
+
+def _evaluated_every(series: Sequence[tuple[Mapping[str, str], Sequence[int]]], evaluations: Sequence[int]) -> int:
+    """Return the distance of evaluations in ns: at least that of the samples themselves.
+
+    `evaluations` may be scrapes of the server, which can come more often than its rules are evaluated.
+    """
+    known = np.diff(np.asarray(evaluations, np.int64))
+    own = [np.diff(np.unique(np.asarray(at, np.int64))) for _, at in series]
+    near = np.concatenate([*own, np.empty(0, np.int64)])
+    near = near[near <= _RARELY_NS]
+    return max(int(np.median(d)) if len(d) else 0 for d in (known, near)) or 60 * NS
 
 
 def _runs(at: Sequence[int], step: int, starts: Sequence[int], evaluations: Sequence[int]) -> list[tuple[int, int]]:

@@ -18,13 +18,15 @@ from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import JobKind, Phrase, kind_of
 from pipeline.signals import coverage
-from pipeline.signals.attempts_settle import by_events, by_lines
+from pipeline.signals.attempts_settle import LATE_LINE, ONE_SECOND, by_events, by_lines, last_known
 
 KEY = ["namespace", "job_name", "created_at"]
 TERMINAL = ("succeeded", "failed")
 RUN_LABELS = ("label_codex_k8s_dev_run_id", "codex-k8s.dev/run-id")
 ISSUE_LABELS = ("label_codex_k8s_dev_issue_number", "codex-k8s.dev/issue-number")
+_APPROXIMATE = ("events", "logs")  # sources that do not tell when a job was created
 _USUAL_NS = 60 * NS
+_POD_TO_JOB_S = 2.0  # the Job ends so long after its pod at most (contract, Attempts)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,6 @@ def reconstruct(evidence: Evidence, kinds: Sequence[JobKind], phrases: Sequence[
     )
     found = by_events(found, evidence.events)
     found = by_lines(found, evidence.lines, phrases)
-    found = _superseded(found)
     return finish(found, kinds)
 
 
@@ -58,7 +59,8 @@ def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[W
     if samples.empty:
         return schemas.empty_frame("attempts")
     at_scrape = ["namespace", "job_name", "ts"]
-    created = samples.loc[samples["metric"] == "created", [*at_scrape, "value"]].drop_duplicates(at_scrape)
+    samples = samples.sort_values([*at_scrape, "metric", "value", "reason"], ignore_index=True)
+    created = samples.loc[samples["metric"] == "created", [*at_scrape, "value"]].drop_duplicates(at_scrape, keep="last")
     created = created.assign(created_at=pd.to_datetime(created.pop("value").round().astype("int64") * NS, utc=True))
     rest = samples[samples["metric"] != "created"].merge(created, on=at_scrape)
     lives = created.groupby(KEY)["ts"].agg(first="min", last="max").reset_index()
@@ -68,23 +70,26 @@ def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[W
         return rows.groupby(KEY)[column].agg(how)
 
     on = rest["value"] >= 1
+    own = rest["value"] >= rest["created_at"].astype("int64") // NS  # not the pod of an attempt before
     parts = {
         "started": of("start_time", "value", "max"),
         "completed": of("completion_time", "value", "max"),
         "complete_seen": of("complete", "ts", "min", on),
         "failed_seen": of("failed_condition", "ts", "min", on),
+        "pod_ended": of("pod_completed", "value", "max", own),
         "reason": of("failed_pods", "reason", "first", on & rest["reason"].notna()),
         "labels": of("labels", "labels", "last"),
     }
     rows = lives.join(pd.DataFrame(parts), on=KEY)
-    rows["before_failed"] = _last_before(created, rows)
+    rows["end_seen"] = rows["complete_seen"].fillna(rows["failed_seen"])
+    rows["alive"] = _last_before(created, rows)
     return pd.DataFrame([_from_scrapes(r) for r in schemas.rows_of(rows)]).pipe(_gone, scrapes, asked)
 
 
 def _last_before(created: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Return the last scrape that showed each attempt before the one that showed it failed."""
-    seen = created.merge(rows.loc[rows["failed_seen"].notna(), [*KEY, "failed_seen"]], on=KEY)
-    before = seen[seen["ts"] < seen["failed_seen"]].groupby(KEY)["ts"].max().rename("before")
+    """Return the last scrape that showed each attempt before the one that showed its end."""
+    seen = created.merge(rows.loc[rows["end_seen"].notna(), [*KEY, "end_seen"]], on=KEY)
+    before = seen[seen["ts"] < seen["end_seen"]].groupby(KEY)["ts"].max().rename("before")
     return rows.join(before, on=KEY)["before"]
 
 
@@ -92,21 +97,22 @@ def _from_scrapes(r: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {k: r[k] for k in KEY} | {"source": "prometheus", "last_seen_at": r["last"]}
     row["started_at"] = _instant(r["started"])
     row["labels"] = r["labels"] if isinstance(r["labels"], dict) else {}
-    if pd.notna(r["completed"]) or pd.notna(r["complete_seen"]):
-        exact = pd.notna(r["completed"])
-        row |= {"outcome": "succeeded", "outcome_source": "sample", "end_uncertainty_s": 0.0 if exact else None}
-        row["ended_at"] = _instant(r["completed"]) if exact else r["complete_seen"]
-    elif pd.notna(r["failed_seen"]):
-        alive = r["before_failed"] if pd.notna(r["before_failed"]) else row["started_at"] or r["created_at"]
-        unsure = max(0.0, (r["failed_seen"] - alive).total_seconds())
-        row |= {"outcome": "failed", "outcome_source": "sample", "ended_at": r["failed_seen"]}
-        row |= {"end_uncertainty_s": unsure, "reason": r["reason"] if isinstance(r["reason"], str) else None}
-    else:
-        row |= {"outcome": "running", "outcome_source": None}
+    if pd.isna(r["completed"]) and pd.isna(r["end_seen"]):
+        return row | {"outcome": "running", "outcome_source": None}
+    succeeded = pd.notna(r["completed"]) or pd.notna(r["complete_seen"])
+    row |= {"outcome": "succeeded" if succeeded else "failed", "outcome_source": "sample"}
+    if pd.notna(r["completed"]):
+        return row | {"ended_at": _instant(r["completed"]), "end_uncertainty_s": 0.0}
+    alive = next(t for t in (r["alive"], row["started_at"], r["created_at"]) if not _blank(t))
+    row |= {"ended_at": r["end_seen"], "end_uncertainty_s": max(0.0, (r["end_seen"] - alive).total_seconds())}
+    if not succeeded:
+        row["reason"] = r["reason"] if isinstance(r["reason"], str) else None
+        if pd.notna(r["pod_ended"]) and (ended := _instant(r["pod_ended"])) <= r["end_seen"]:
+            row |= {"outcome_source": "pod", "ended_at": ended, "end_uncertainty_s": _POD_TO_JOB_S}
     return row
 
 
-def _instant(seconds: float) -> pd.Timestamp | None:
+def _instant(seconds: float) -> Any:
     return pd.Timestamp(round(seconds) * NS, tz="UTC") if pd.notna(seconds) else None
 
 
@@ -135,18 +141,19 @@ def from_snapshots(snapshots: pd.DataFrame) -> pd.DataFrame:
     """Return one row an attempt that `kubectl get jobs` showed; ends are the Job's conditions, to the second."""
     if snapshots.empty:
         return schemas.empty_frame("attempts")
-    taken = sorted(snapshots["snapshot_at"].dropna().unique())
+    newest = snapshots.groupby("namespace")["snapshot_at"].max()  # a snapshot may be of one namespace alone
     rows = []
-    for (namespace, name, created), group in snapshots.sort_values("snapshot_at").groupby(KEY, dropna=False):
+    in_order = snapshots.sort_values(["snapshot_at", "uid"], kind="stable")
+    for (namespace, name, created), group in in_order.groupby(KEY, dropna=False):
         last = group.iloc[-1]
         row: dict[str, Any] = {"namespace": namespace, "job_name": name, "created_at": created, "source": "kubectl"}
         row |= {"uid": last["uid"], "started_at": last["started_at"], "last_seen_at": last["snapshot_at"]}
         row |= {"labels": last["labels"] or {}, "outcome": "running", "outcome_source": None}
-        for outcome, column in (("succeeded", "completed_at"), ("failed", "failed_at")):
+        for outcome, column in (("failed", "failed_at"), ("succeeded", "completed_at")):
             if pd.notna(last[column]):
                 row |= {"outcome": outcome, "outcome_source": "condition", "ended_at": last[column]}
-                row |= {"end_uncertainty_s": 0.0, "reason": last["reason"]}
-        if row["outcome"] == "running" and taken[-1] > last["snapshot_at"]:
+                row |= {"end_uncertainty_s": 0.0, "reason": last["reason"] if outcome == "failed" else None}
+        if row["outcome"] == "running" and newest[str(namespace)] > last["snapshot_at"]:
             row["outcome"] = "vanished"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -154,74 +161,74 @@ def from_snapshots(snapshots: pd.DataFrame) -> pd.DataFrame:
 
 def _merged(scraped: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
     """Join what scrapes and snapshots say about the same attempts; conditions are exact, so they win."""
-    both = [f for f in (listed, scraped) if len(f)]
-    if not both:
-        return pd.DataFrame(columns=[*schemas.TABLES["attempts"].columns, "labels"])
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for r in (r for f in both for r in schemas.rows_of(f)):
-        known = rows.setdefault(tuple(r[k] for k in KEY), r)
-        if known is not r:
-            rows[tuple(r[k] for k in KEY)] = better(known, r)
-    return pd.DataFrame(list(rows.values()))
+    for r in (r for f in (listed, scraped) for r in schemas.rows_of(f)):
+        known = rows.get(_key(r))
+        rows[_key(r)] = better(known, r) if known else r
+    return pd.DataFrame(list(rows.values()), columns=None if rows else [*KEY, "outcome", "uid", "labels"])
 
 
-_RANK = {"condition": 5, "event": 5, "pod": 4, "line": 2, "sample": 3}
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[k] for k in KEY)
+
+
+_RANK = {"condition": 5, "event": 5, "pod": 4, "sample": 3, "line": 2}
+_END = ("ended_at", "end_uncertainty_s", "outcome_source", "reason", "duration_s")
+_LINK = ("run_id", "issue", "linked_by")
 
 
 def better(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Join two descriptions of one attempt: an end beats none, the more exact end beats the other; blanks are filled."""
+    """Join two descriptions of one attempt: an end beats none, the more exact end the other, else `a`; blanks are filled.
+
+    Nothing contradicts a success that the job itself showed.
+    """
     first, second = (a, b) if _weight(a) >= _weight(b) else (b, a)
-    filled = {k: v for k, v in second.items() if _blank(first.get(k)) and (k not in _END or not _ended(first))}
+    kept = (*_LINK, *(_END if _ended(first) else ()))
+    filled = {k: v for k, v in second.items() if k not in kept and _blank(first.get(k))}
     seen = [x["last_seen_at"] for x in (a, b) if not _blank(x.get("last_seen_at"))]
-    return {**first, **filled, "last_seen_at": max(seen, default=None)}
-
-
-_END = ("ended_at", "end_uncertainty_s", "outcome_source", "reason", "duration_s")
+    link = next((x for x in (a, b) if not _blank(x.get("run_id"))), a)
+    return {**first, **filled, **{k: link.get(k) for k in _LINK}, "last_seen_at": max(seen, default=None)}
 
 
 def _ended(row: dict[str, Any]) -> bool:
     return row.get("outcome") in TERMINAL
 
 
-def _weight(row: dict[str, Any]) -> tuple[bool, int, int]:
-    source = row.get("outcome_source")
+def _weight(row: dict[str, Any]) -> tuple[bool, bool, int, int]:
+    source, outcome = row.get("outcome_source"), row.get("outcome") or ""
     rank = _RANK.get(source, 0) if isinstance(source, str) else 0
-    return _ended(row), rank, {"superseded": 2, "vanished": 1}.get(row.get("outcome") or "", 0)
+    shown = outcome == "succeeded" and source in {"condition", "sample"}
+    return _ended(row), shown, rank, {"superseded": 2, "vanished": 1}.get(outcome, 0)
 
 
 def _blank(value: Any) -> bool:
     return value is None or (not isinstance(value, dict | list) and bool(pd.isna(value)))
 
 
-def _superseded(rows: pd.DataFrame) -> pd.DataFrame:
-    """Say of attempts without an end that a later one of the same name replaced them."""
-    if rows.empty:
-        return rows
-    rows = rows.sort_values(["namespace", "job_name", "created_at"]).reset_index(drop=True)
-    replaced = rows["created_at"].groupby([rows["namespace"], rows["job_name"]]).shift(-1).notna()
-    rows.loc[replaced & rows["outcome"].isin(["running", "vanished"]), "outcome"] = "superseded"
-    return rows
-
-
 def finish(rows: pd.DataFrame, kinds: Sequence[JobKind]) -> pd.DataFrame:
     """Fill what the names and the job's own labels say, number the attempts of each name, and give `attempts`' shape."""
     if rows.empty:
         return schemas.empty_frame("attempts")
-    rows = rows.sort_values(["namespace", "job_name", "created_at"]).reset_index(drop=True)
     named = {n: kind_of(n, kinds) for n in rows["job_name"].unique()}
+    missing = [c for c in (*schemas.TABLES["attempts"].columns, "labels") if c not in rows]
+    rows = rows.assign(**dict.fromkeys(missing))
     rows["kind"] = [k[0].kind if (k := named[n]) else None for n in rows["job_name"]]
     rows["image"] = [k[1].get("image") if (k := named[n]) else None for n in rows["job_name"]]
-    rows["attempt"] = rows.groupby(["namespace", "job_name"]).cumcount() + 1
-    labels = rows["labels"] if "labels" in rows else pd.Series([{}] * len(rows))
-    rows["run_id"] = [_label(own, RUN_LABELS) for own in labels]
-    rows["issue"] = [_number(_label(own, ISSUE_LABELS)) for own in labels]
+    rows["run_id"] = [_label(own, RUN_LABELS) for own in rows["labels"]]
+    rows["issue"] = [_number(_label(own, ISSUE_LABELS)) for own in rows["labels"]]
     rows["linked_by"] = ["label" if r else None for r in rows["run_id"]]
-    ended = rows["outcome"].isin(TERMINAL)
-    start, end = (pd.to_datetime(rows[c], utc=True) if c in rows else pd.NaT for c in ("started_at", "ended_at"))
-    rows["duration_s"] = (end - start).dt.total_seconds().where(ended)  # type: ignore[operator]
-    for column in schemas.TABLES["attempts"].columns:
-        if column not in rows:
-            rows[column] = None
+    return _in_order(rows)
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort by name, number the attempts of each, say which a later one replaced before they ended, and how long each took."""
+    rows = rows.sort_values(["namespace", "job_name", "created_at"], ignore_index=True)
+    same_name = rows.groupby(["namespace", "job_name"])
+    rows["attempt"] = same_name.cumcount() + 1
+    replaced = same_name["created_at"].shift(-1).notna() & rows["outcome"].isin(["running", "vanished"])
+    rows["outcome"] = rows["outcome"].mask(replaced, "superseded")
+    start, end = (pd.to_datetime(rows[c], utc=True) for c in ("started_at", "ended_at"))
+    rows["duration_s"] = (end - start).dt.total_seconds()
     return schemas.tidy("attempts", rows)
 
 
@@ -236,17 +243,37 @@ def _number(text: str | None) -> int | None:
 def upsert(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Join what the lake has with what was put together now, by key: an end is never lost, nor is a link.
 
-    Where both have an end, the new one stands unless the old is more exact; attempts of a name are numbered again.
+    Where both have an end, the new one stands unless the old is more exact. A link by the name's token is the exception:
+    the new one knows every run that the old knew, so without a link the name fits two by now. An attempt that only
+    events or lines had shown goes where its life turns out to be one whose creation is known better.
     """
-    if old.empty or new.empty:
-        return schemas.tidy("attempts", new if old.empty else old)
-    rows = {tuple(r[k] for k in KEY): r for r in schemas.rows_of(old)}
-    for r in schemas.rows_of(new):
-        key = tuple(r[k] for k in KEY)
+    rows = {_key(r): r for r in schemas.rows_of(old)}
+    fresh: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found = {_key(r): r for r in schemas.rows_of(new)}
+    for key, r in found.items():
+        fresh.setdefault(key[:2], []).append(r)
         was = rows.get(key)
-        rows[key] = r if was is None or _weight(r) == _weight(was) else better(was, r)
-        if was is not None and _blank(rows[key]["run_id"]):
-            rows[key] |= {c: was[c] for c in ("run_id", "issue", "linked_by")}
-    joined = pd.DataFrame(list(rows.values())).sort_values(["namespace", "job_name", "created_at"])
-    joined["attempt"] = joined.groupby(["namespace", "job_name"]).cumcount() + 1
-    return schemas.tidy("attempts", _superseded(joined))
+        if was and was["linked_by"] == "job_token":
+            was = was | dict.fromkeys(_LINK)
+        rows[key] = better(r, was) if was else r
+    known_better = [
+        key
+        for key, r in rows.items()
+        if key not in found and r["source"] in _APPROXIMATE and any(_one_life(r, n) for n in fresh.get(key[:2], ()))
+    ]
+    for key in known_better:
+        del rows[key]
+    joined = pd.DataFrame(list(rows.values())) if rows else schemas.empty_frame("attempts")
+    return _in_order(joined) if len(joined) else joined
+
+
+def _one_life(guess: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Tell whether an attempt whose creation is only guessed is one that is known: the same uid, else lives that overlap.
+
+    Attempts of one name follow each other. Creation times are cut to the second, lines come up to a minute late.
+    """
+    uids = guess["uid"], known["uid"]
+    if all(isinstance(u, str) for u in uids):
+        return bool(uids[0] == uids[1])
+    begun_before = known["created_at"] + ONE_SECOND <= last_known(guess)
+    return bool(begun_before and guess["created_at"] <= last_known(known) + LATE_LINE)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import schemas
 from pipeline.rules import Phrase
@@ -18,10 +20,19 @@ FAILED_REASONS = (
     "FailedIndexes",
     "MaxFailedIndexesExceeded",
 )
+ONE_SECOND = pd.Timedelta(seconds=1)  # creation times are cut to the second
+LATE_LINE = pd.Timedelta(seconds=60)  # a line about an attempt comes at most a minute after its end (contract)
 _CREATED, _COMPLETED = "SuccessfulCreate", "Completed"
-_SAME_CREATION = pd.Timedelta(seconds=5)  # the first pod is made within seconds of the job
-_ONE_SECOND = pd.Timedelta(seconds=1)
-_LATE_LINE = pd.Timedelta(seconds=60)  # a line about an attempt comes at most a minute after its end (contract)
+_SOON = pd.Timedelta(seconds=5)  # the controller makes the pod, and tells the end, within seconds
+_LONGEST_TALK = pd.Timedelta(hours=6)  # lines older than this before a failure are about another life of that name
+
+_Row = dict[str, Any]
+
+
+def last_known(row: Mapping[str, Any]) -> Any:
+    """Return until when an attempt is known to have been there: its end, else when it was last seen."""
+    known = [t for c in ("ended_at", "last_seen_at", "created_at") if isinstance(t := row.get(c), pd.Timestamp)]
+    return known[0]
 
 
 def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
@@ -29,131 +40,182 @@ def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     told = events[(events["object_kind"] == "Job") & events["reason"].isin([*FAILED_REASONS, _CREATED, _COMPLETED])]
     if told.empty:
         return attempts
-    rows: list[dict[str, Any]] = schemas.rows_of(attempts)
+    rows: list[_Row] = schemas.rows_of(attempts)
     uid_of = {r["uid"]: r for r in rows if isinstance(r.get("uid"), str)}
-    names = _by_name(rows)
-    uids = told["object_uid"].fillna(told["object_name"] + "@" + told["namespace"])
-    order = told.groupby(uids)["ts"].min().sort_values()
-    groups = dict(iter(told.sort_values("ts").groupby(uids)))
-    for uid in order.index:
-        group = groups[uid]
-        first = group.iloc[0]
-        row = uid_of.get(uid) or _attempt_of_event(names.get((first["namespace"], first["object_name"]), []), group)
+    names = _by_name(rows, "namespace", "job_name")
+    for group in _by_uid(told):
+        first = group[0]
+        uid = first["object_uid"] if isinstance(first["object_uid"], str) else None
+        same_name = names.setdefault((first["namespace"], first["object_name"]), [])
+        row = uid_of.get(uid) or _attempt_of_events(same_name, group)
         if row is None:
             row = {"namespace": first["namespace"], "job_name": first["object_name"], "created_at": first["ts"]}
-            row |= {"source": "events", "outcome": "running", "outcome_source": None, "last_seen_at": first["ts"]}
+            row |= {"source": "events", "outcome": "running", "outcome_source": None}
             rows.append(row)
-            names.setdefault((first["namespace"], first["object_name"]), []).append(row)
-        row["uid"] = uid if isinstance(first["object_uid"], str) else row.get("uid")
+            same_name.append(row)
+            same_name.sort(key=_creation)
+        row["uid"] = uid or row.get("uid")
         _tell(row, group)
     return pd.DataFrame(rows)
 
 
-def _by_name(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    names: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for r in sorted(rows, key=lambda r: r["created_at"]):
-        names.setdefault((r["namespace"], r["job_name"]), []).append(r)
+def _by_uid(told: pd.DataFrame) -> Iterable[list[_Row]]:
+    """Return the events of each job in time order; without uids a job's events go up to one that tells its end."""
+    groups: dict[Any, list[_Row]] = {}
+    ends: dict[Any, int] = {}
+    for e in schemas.rows_of(told.sort_values(["ts", "namespace", "object_name", "reason"], kind="stable")):
+        name = (e["namespace"], e["object_name"])
+        key = e["object_uid"] if isinstance(e["object_uid"], str) else (*name, ends.get(name, 0))
+        groups.setdefault(key, []).append(e)
+        ends[name] = ends.get(name, 0) + (e["reason"] != _CREATED)
+    return groups.values()
+
+
+def _by_name(rows: Iterable[_Row], *keys: str) -> dict[tuple[Any, ...], list[_Row]]:
+    names: dict[tuple[Any, ...], list[_Row]] = {}
+    for r in sorted(rows, key=_creation):
+        names.setdefault(tuple(r[k] for k in keys), []).append(r)
     return names
 
 
-def _attempt_of_event(same_name: Sequence[dict[str, Any]], group: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the attempt that a uid's events are about: made when its first pod was, else alive at its first event."""
-    free = [r for r in same_name if not isinstance(r.get("uid"), str)]
-    made = group.loc[group["reason"] == _CREATED, "ts"]
-    if len(made):
-        near = [r for r in free if abs(r["created_at"] - made.iloc[0]) <= _SAME_CREATION]
-        return min(near, key=lambda r: abs(r["created_at"] - made.iloc[0]), default=None)
-    at = group["ts"].iloc[0]
-    alive = [r for r in free if r["created_at"] <= at + _ONE_SECOND]
-    return alive[-1] if alive else None
+def _creation(row: Mapping[str, Any]) -> Any:
+    return row["created_at"]
 
 
-def _tell(row: dict[str, Any], group: pd.DataFrame) -> None:
-    """Let a uid's events say how its attempt ended, and when to the second."""
-    ends = group[group["reason"] != _CREATED]
-    if ends.empty or row.get("outcome_source") == "condition":
+def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row]) -> _Row | None:
+    """Return the attempt that a job's events are about: the one that was there as its pod was made, else as it ended.
+
+    Of one name there is one job at a time, so what was seen on both sides of an instant was there at it.
+    """
+    made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
+    if made is not None:
+        there = [r for r in same_name if r["created_at"] <= made + ONE_SECOND and made <= _known_alive(r) + _SOON]
+        return there[-1] if there and not isinstance(there[-1].get("uid"), str) else None
+    before = [r for r in same_name if r["created_at"] < group[0]["ts"]]
+    row = before[-1] if before else None
+    return row if row and not isinstance(row.get("uid"), str) and _may_end(row, group[0]) else None
+
+
+def _known_alive(row: Mapping[str, Any]) -> Any:
+    started = row.get("started_at")
+    return max(last_known(row), started) if isinstance(started, pd.Timestamp) else last_known(row)
+
+
+def _may_end(row: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
+    """Tell whether an event may be the end of an attempt, by what else is known of that."""
+    if row["outcome"] not in {"succeeded", "failed"}:
+        return True
+    same = (row["outcome"] == "failed") == (end["reason"] in FAILED_REASONS)
+    return same and bool(end["ts"] <= row["ended_at"] + _SOON)
+
+
+def _tell(row: _Row, group: Sequence[_Row]) -> None:
+    """Let a job's events say when its attempt began and how it ended, to the second. A success that it showed stands."""
+    made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
+    if made is not None and not isinstance(row.get("started_at"), pd.Timestamp):
+        row["started_at"] = made  # the controller sets the job's startTime as it makes the pod: 72 of 72 in a real cluster
+    seen = row.get("last_seen_at")
+    row["last_seen_at"] = max(seen, group[-1]["ts"]) if isinstance(seen, pd.Timestamp) else group[-1]["ts"]
+    ends = [e for e in group if e["reason"] != _CREATED]
+    if not ends or row["outcome"] == "succeeded" or row.get("outcome_source") == "condition":
         return
-    end = ends.iloc[-1]
-    failed = end["reason"] in FAILED_REASONS
-    if not failed and row["outcome"] == "succeeded" and row.get("end_uncertainty_s") == 0:
-        return  # the job's own completion time is the end; its event is written up to a second later
-    row |= {"outcome": "failed" if failed else "succeeded", "outcome_source": "event", "ended_at": end["ts"]}
-    row |= {"end_uncertainty_s": 0.0, "reason": end["reason"] if failed else None}
+    done = next((e for e in ends if e["reason"] == _COMPLETED), None)
+    end = done or ends[0]
+    row |= {"outcome": "succeeded" if done else "failed", "outcome_source": "event", "ended_at": end["ts"]}
+    # the event of a success is written up to a second after the completion that it tells of
+    row |= {"end_uncertainty_s": 1.0 if done else 0.0, "reason": None if done else end["reason"]}
 
 
 def by_lines(attempts: pd.DataFrame, lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFrame:
     """Settle by lines that say of a job that it failed what no sample, event or condition told.
 
     A line's instant is the earliest by which the failure is known, so it also narrows an end that only a scrape gave.
+    A line too late for what is known, or after one that announced the retry, is about an attempt that nothing else shows.
     """
     said = _failure_lines(lines, phrases)
     if said.empty:
         return attempts
-    rows: list[dict[str, Any]] = schemas.rows_of(attempts)
-    names: dict[str, list[dict[str, Any]]] = {}
-    for r in sorted(rows, key=lambda r: r["created_at"]):
-        names.setdefault(r["job_name"], []).append(r)
-    first_shown = lines.dropna(subset=["job"]).groupby("job")["ts"].apply(list).to_dict() if len(lines) else {}
-    for at, job, namespace in said.itertuples(index=False):
-        row = alive_at(names.get(job, []), at)
-        if row is None or (row["outcome"] == "succeeded" and at > row["ended_at"] + _LATE_LINE):
-            after = row["ended_at"] if row is not None else None
-            row = _from_line(job, namespace, at, after, first_shown.get(job, [at]))
+    rows: list[_Row] = schemas.rows_of(attempts)
+    names = _by_name(rows, "job_name")
+    spoken = lines.loc[lines["job"].isin(said["job"]), ["job", "ts"]].groupby("job")["ts"].apply(list).to_dict()
+    retried: dict[int, pd.Timestamp] = {}
+    for at, job, namespace, phrase in said.itertuples(index=False):
+        same_name = names.setdefault((job,), [])
+        row = alive_at(same_name, at)
+        over = _over_by(row, retried) if row else None
+        if row is None or (over is not None and at > over):
+            row = _from_line(job, namespace, at, over, spoken.get(job, [at]))
             rows.append(row)
-            names[job] = sorted([*names.get(job, []), row], key=lambda r: r["created_at"])
+            same_name.append(row)
+            same_name.sort(key=_creation)
         else:
             _settle(row, at)
+        if phrase == "retry":
+            retried.setdefault(id(row), at)
     return pd.DataFrame(rows)
 
 
+def _over_by(row: _Row, retried: Mapping[int, pd.Timestamp]) -> Any:
+    """Return the instant after which no line is about an attempt any more, None while it has no end."""
+    ends = [row["ended_at"] + LATE_LINE] if row["outcome"] in {"succeeded", "failed"} else []
+    if id(row) in retried:
+        ends.append(retried[id(row)] + ONE_SECOND)
+    return min(ends, default=None)
+
+
 def _failure_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFrame:
-    """Return (ts, job, namespace) of every line that says that the job it names failed, in time order."""
-    if lines.empty:
-        return pd.DataFrame(columns=["ts", "job", "namespace"])
+    """Return (ts, job, namespace, phrase) of every line that says that a job failed, in time order.
+
+    The job is the one that the phrase names, else the one that the line is about.
+    """
     found = []
+    columns = ["line", "msg", "err"]
+    texts = {c: pa.array(lines[c], pa.string(), from_pandas=True) for c in columns}
     for p in (p for p in phrases if p.id in {"retry", "job_failed"}):
         pattern = re.compile(p.pattern)
-        for ts, line, msg, err, namespace in lines[["ts", "line", "msg", "err", "namespace"]].itertuples(index=False):
-            for text in (line, msg, err):
-                hit = pattern.search(text) if isinstance(text, str) else None
-                if hit:
-                    found.append((ts, hit["job"], namespace))
-                    break
-    told = pd.DataFrame(found, columns=["ts", "job", "namespace"])
-    return told.drop_duplicates().sort_values(["ts", "job"]).reset_index(drop=True)
+        hits = [pc.fill_null(pc.match_substring_regex(texts[c], p.pattern), fill_value=False) for c in columns]
+        some = lines[pc.or_(pc.or_(hits[0], hits[1]), hits[2]).to_numpy(zero_copy_only=False)]
+        for r in schemas.rows_of(some[["ts", "job", "namespace", *columns]]):
+            hit = next((h for c in columns if isinstance(r[c], str) and (h := pattern.search(r[c]))), None)
+            job = (hit.groupdict().get("job") if hit else None) or r["job"]
+            if isinstance(job, str):
+                found.append((r["ts"], job, r["namespace"], p.id))
+    told = pd.DataFrame(found, columns=["ts", "job", "namespace", "phrase"])
+    return told.drop_duplicates(["ts", "job", "phrase"]).sort_values(["ts", "job", "phrase"], ignore_index=True)
 
 
-def alive_at(same_name: Sequence[dict[str, Any]], at: pd.Timestamp) -> dict[str, Any] | None:
-    """Return the attempt that a line at `at` is about.
+def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
+    """Return the attempt of which a line at `at` says that it failed.
 
-    Creation times are cut to the second and a line that announces the retry is about the attempt before it, so an
-    attempt's lines begin a second after its creation unless it is the first of its name.
+    Creation times are cut to the second and nothing fails in the second of its creation: a line that announces the retry
+    is about the attempt before it.
     """
-    born = [r for r in same_name if r["created_at"] + _ONE_SECOND <= at]
-    if born:
-        return born[-1]
-    return same_name[0] if same_name and same_name[0]["created_at"] <= at else None
+    born = [r for r in same_name if r["created_at"] + ONE_SECOND <= at]
+    return born[-1] if born else None
 
 
-def _settle(row: dict[str, Any], at: pd.Timestamp) -> None:
+def _settle(row: _Row, at: pd.Timestamp) -> None:
+    """Let a line say that an attempt failed: with an end where it had none, with an earlier one than a scrape's.
+
+    A line before the last scrape that showed it without an end is a late one about the attempt before.
+    """
     known = row["outcome"] in {"succeeded", "failed"}
     if known and not (row["outcome"] == "failed" and row["outcome_source"] == "sample" and at < row["ended_at"]):
         return
-    seen = row.get("last_seen_at") if not known else None
-    start = row.get("started_at")
-    alive = next((t for t in (seen, start) if isinstance(t, pd.Timestamp) and t <= at), row["created_at"])
-    if known:
-        alive = max(alive, row["ended_at"] - pd.Timedelta(seconds=row["end_uncertainty_s"] or 0.0))
-        alive = min(alive, at)
+    seen = row["ended_at"] - pd.Timedelta(seconds=row["end_uncertainty_s"]) if known else row.get("last_seen_at")
+    if isinstance(seen, pd.Timestamp) and seen > at:
+        return
+    alive = max(t for t in (seen, row.get("started_at"), row["created_at"]) if isinstance(t, pd.Timestamp) and t <= at)
     row |= {"outcome": "failed", "ended_at": at, "end_uncertainty_s": (at - alive).total_seconds()}
     row["outcome_source"] = row["outcome_source"] if known else "line"
 
 
 def _from_line(
-    job: str, namespace: Any, at: pd.Timestamp, after: pd.Timestamp | None, shown: Sequence[pd.Timestamp]
-) -> dict[str, Any]:
+    job: str, namespace: Any, at: pd.Timestamp, after: pd.Timestamp | None, spoken: Sequence[pd.Timestamp]
+) -> _Row:
     """Make an attempt that only lines know: created when the first line of it shows its job, its start unknown."""
-    first = min((t for t in shown if t <= at and (after is None or t > after + _LATE_LINE)), default=at)
+    since = at - _LONGEST_TALK
+    first = min((t for t in spoken if since <= t <= at and (after is None or t > after)), default=at)
     return {
         "namespace": namespace,
         "job_name": job,

@@ -26,8 +26,13 @@ def instants(frame: pd.DataFrame, column: str = "ts") -> np.ndarray[Any, np.dtyp
 
 
 def usual_interval(at: Sequence[int] | np.ndarray[Any, Any]) -> int | None:
-    """Return the median distance of sorted instants in ns, None for fewer than two."""
-    return int(np.median(np.diff(np.asarray(at, dtype=np.int64)))) if len(at) > 1 else None
+    """Return the usual distance of sorted instants in ns, None for fewer than two.
+
+    The upper quartile: of several instances that are scraped one shortly after the other, the long wait is the interval.
+    """
+    if len(at) < 2:  # noqa: PLR2004 - a distance has two ends
+        return None
+    return int(np.quantile(np.diff(np.asarray(at, dtype=np.int64)), 0.75, method="higher"))
 
 
 def holes(at: Sequence[int] | np.ndarray[Any, Any], window: Window, interval: int | None = None) -> list[Window]:
@@ -72,31 +77,49 @@ def of_jobs(scrapes: pd.DataFrame, window: Window) -> tuple[list[Window], dict[s
 def of_day(records: Mapping[str, Sequence[PullRecord]], window: Window) -> list[Coverage]:
     """Add up the records of each kind of question for a window, in a fixed order.
 
-    A later answer wins over an earlier one for the same part; a part that nobody asked about is a gap. A source whose
-    only records say that it was not configured is neither complete nor incomplete.
+    A part that nobody asked about is a gap. Where the day was asked about at all, a kind that was not asked about is
+    incomplete: `pull` leaves a record of every source that is not configured, which then is neither complete nor not.
     """
-    return [_of(what, source, records.get(what, ()), window) for what, source in _ORDER]
+    asked = any(records.values())
+    return [_of(what, source, records.get(what, ()), window, asked=asked) for what, source in _ORDER]
 
 
-def _of(what: str, usual_source: str, records: Sequence[PullRecord], window: Window) -> Coverage:
-    real = [r for r in records if r.proof.get("configured", True)]
+def _of(what: str, usual_source: str, records: Sequence[PullRecord], window: Window, *, asked: bool) -> Coverage:
+    in_order = sorted(records, key=lambda r: (r.asked_at, r.window))
+    real = [r for r in in_order if r.proof.get("configured", True)]
     if not real:
-        asked = merge(r.window for r in records)
-        return Coverage(what, usual_source, False, None, 0, (), {}, asked)
-    source = real[-1].source
-    gaps: list[Window] = [window]
-    for r in sorted(real, key=lambda r: r.asked_at):
-        part = r.window.intersect(window)
-        if part is None:
-            continue
-        outside = [p for g in gaps for p in subtract(g, [part])]
-        gaps = merge([*outside, *(i for g in r.gaps if (i := g.intersect(part)))])
+        if asked and not records and what != "events":  # nobody promises to pull Kubernetes events
+            return Coverage(what, usual_source, True, False, 0, [window], {"error": "not asked about this day"})
+        return Coverage(what, usual_source, False, None, 0, (), {}, merge(r.window for r in in_order))
+    gaps = subtract(window, _whole(what, real))
     latest = _latest(real, window)
     unsure = any(r.complete is None for r in latest)
     # nobody promises to pull Kubernetes events hourly: holes there are said, and no verdict hangs on them
     complete = None if unsure or (what == "events" and gaps) else not gaps
     rows = sum(r.rows for r in latest)
-    return Coverage(what, source, True, complete, rows, gaps, _proof(latest), merge(r.window for r in real))
+    return Coverage(what, real[-1].source, True, complete, rows, gaps, _proof(latest), merge(r.window for r in real))
+
+
+def _whole(what: str, records: Sequence[PullRecord]) -> list[Window]:
+    """Return the parts of which the records, oldest first, say that everything is known.
+
+    What was once known whole of jobs, alerts, events or issues is in the lake and stays known. Of logs the later answer
+    of the same source stands: a server may come to count more lines than it had, and what still moves is not whole.
+    """
+    if what != "logs":
+        return [p for r in records for p in subtract(_past(r), r.gaps)]
+    known: dict[str, list[Window]] = {}
+    for r in records:
+        before = [p for w in known.get(r.source, ()) for p in subtract(w, [r.window])]
+        known[r.source] = merge([*before, *([] if r.provisional else subtract(r.window, r.gaps))])
+    return [w for parts in known.values() for w in parts]
+
+
+def _past(record: PullRecord) -> Window:
+    """Return the part of a record's window that was over when it was asked about."""
+    window = record.window
+    end = min(window.end, max(window.start, record.asked_at)) if record.provisional else window.end
+    return Window(window.start, end)
 
 
 def _latest(records: Sequence[PullRecord], window: Window) -> list[PullRecord]:

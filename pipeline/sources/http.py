@@ -1,34 +1,81 @@
 """The one HTTP door: credentials, bounded retries with jitter, and errors decoded once, where the bytes arrive.
 
-Which answers are worth another try: no connection, a cut body, 408, 429 and 5xx. Never another 4xx: a refused question stays
-refused. The caller's `check` sees the parsed reply and may raise `Transient` to ask again.
+Which answers are worth another try: no connection, a cut body, 408, 425, 429, 499 and 5xx. Never another 4xx: a refused
+question stays refused. The caller's `check` sees the whole reply and may raise `Transient` to ask again.
+
+Credentials go to the configured server alone: a redirect or an address that leads elsewhere is refused, `.netrc` is never
+read. Of the environment's proxies only one for https is used: it passes a tunnel on and sees no credentials.
 """
 
 from __future__ import annotations
 
+import base64
+import email.utils
+import http.client
 import json
+import math
 import random
+import re
+import socket
+import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import requests
+import requests.auth
+import requests.utils
 import urllib3
 
-from pipeline.errors import SourceError, Transient
+from pipeline.errors import SourceError, StoppedError, TooLarge, Transient
 
 T = TypeVar("T")
-_TRANSIENT_STATUS = {408, 425, 429, 499, 500, 502, 503, 504}
+_TRANSIENT_4XX = {408, 425, 429, 499}
+_NEVER_BETTER_5XX = {501, 505}  # not implemented, HTTP version not supported
+_MOVED = {301, 302, 307, 308}
+_MOST_MOVES = 5
 _SHOWN = 300
+_PIECE = 1 << 20
+_TAG = re.compile(r"<[^<>]{0,1000}>")
+_LEAST_SECRET = 6  # characters: what is shorter would blot out ordinary words
+
+
+class TooSlow(TooLarge):
+    """No whole answer came in time: the same question about a smaller window may do."""
+
+
+class _Cut(Transient):
+    """The answer did not come whole; where that lasts, the question may be too large for this server."""
+
+
+class _Late(_Cut):
+    """No answer came in time, to us or to a gateway before the server."""
+
+
+# what failed, looked for in this order among an error and its causes; without words, the system's own
+_FAILURES: tuple[tuple[tuple[type[BaseException], ...], type[Transient], str], ...] = (
+    ((socket.gaierror,), Transient, "no such host"),
+    ((urllib3.exceptions.NewConnectionError,), Transient, ""),
+    ((urllib3.exceptions.ConnectTimeoutError,), Transient, "no connection in time"),
+    ((TimeoutError, urllib3.exceptions.TimeoutError), _Late, "no answer in time"),
+    ((http.client.RemoteDisconnected,), _Cut, "the connection was closed without an answer"),
+    ((http.client.BadStatusLine,), Transient, "what answers does not speak HTTP"),
+    ((urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError), _Cut, "the answer was cut off"),
+    ((ssl.SSLError,), Transient, "no TLS connection comes about (http or https?)"),
+    ((requests.ConnectionError,), Transient, ""),
+)
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is and how it wants to be asked; its repr shows no secret."""
+    """Where a server is and how it wants to be asked; its repr shows no secret.
+
+    User info in the address is taken out of it and used as credentials where no others are given.
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -36,42 +83,70 @@ class Endpoint:
     ca_file: str = ""
     client_cert_file: str = ""
 
-    def shown(self) -> str:
-        """Return the address without user info, for messages."""
+    def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+        if "@" not in parts.netloc:
+            return
+        object.__setattr__(self, "url", urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+        if self.auth is None and "authorization" not in {h.lower() for h in self.headers}:
+            object.__setattr__(self, "auth", (unquote(parts.username or ""), unquote(parts.password or "")))
+
+    def shown(self) -> str:
+        """Return the address for messages, without a query, which may hold a token."""
+        return urlunsplit(urlsplit(self.url)._replace(query="", fragment=""))
+
+    def secrets(self) -> list[str]:
+        """Return what no message may show, should a server repeat it; the longest first."""
+        words = [w for value in self.headers.values() for w in value.split() if len(w) >= _LEAST_SECRET]
+        if self.auth:
+            words += [self.auth[1], base64.b64encode(":".join(self.auth).encode()).decode()]
+        return sorted({w for w in words if w}, key=len, reverse=True)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How long and how often to try; `remaining_s` tells what is left of the command's time."""
+    """How long and how often to try; `remaining_s` tells what is left of the command's time.
+
+    A late answer has cost `timeout_s` already, so it is asked for fewer times. A server that wants to be left alone for
+    longer than `longest_wait_s` is left to the next run.
+    """
 
     tries: int = 6
+    late_tries: int = 2
     timeout_s: float = 120.0
     connect_timeout_s: float = 10.0
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0
+    longest_wait_s: float = 300.0
+    largest: int = 256 << 20
     remaining_s: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer."""
+    """A whole answer; `secrets` are blotted out where it is quoted."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    secrets: Collection[str] = field(default=(), repr=False)
 
     def json(self) -> Any:
         """Parse the whole body; a body that is not JSON (cut, a proxy's page) is worth another try."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as e:
-            raise Transient(f"the answer is not whole JSON ({len(self.body)} bytes): {e}") from e
+            if self.body.lstrip()[:1] in {b"{", b"["}:
+                raise _Cut(f"the answer is not whole ({len(self.body)} bytes)") from e
+            kind = "a web page" if self.body.lstrip()[:1] == b"<" else "something else"
+            raise Transient(f"{kind} came instead of JSON: {self.text() or 'nothing'}") from e
 
     def text(self) -> str:
-        """Return the start of the body as one line, for messages."""
-        return " ".join(self.body[: 4 * _SHOWN].decode("utf-8", "replace").split())[:_SHOWN]
+        """Return the start of the body as one line for messages: no tags, no control characters, no secrets."""
+        text = _TAG.sub(" ", self.body[: 8 * _SHOWN].decode("utf-8", "replace"))
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))[:_SHOWN]
 
 
 class Door:
@@ -84,9 +159,14 @@ class Door:
         self.endpoint = endpoint
         self.policy = policy or Policy()
         self.retries: Counter[str] = Counter()
+        self._setting = f"{name}.{'api_url' if name == 'github' else 'url'}"
         self._sleep = sleep
         self._local = threading.local()
         self._counting = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Door], tuple[str, Endpoint, Policy]]:
+        """Let another process ask too; connections and the command's clock stay here."""
+        return Door, (self.name, self.endpoint, replace(self.policy, remaining_s=None))
 
     def get(
         self,
@@ -97,7 +177,7 @@ class Door:
         headers: Mapping[str, str] | None = None,
         raw_status: Collection[int] = (),
     ) -> T:
-        """Ask with GET; `check` turns the reply into a value. Raises SourceError."""
+        """Ask with GET; `check` turns the reply into a value. Raises SourceError, StoppedError."""
         return self._ask("GET", path, {"params": dict(params or {})}, check, headers, raw_status)
 
     def post(
@@ -109,7 +189,7 @@ class Door:
         headers: Mapping[str, str] | None = None,
         raw_status: Collection[int] = (),
     ) -> T:
-        """Ask with a POSTed form, for questions too long for an address. Raises SourceError."""
+        """Ask with a POSTed form, for questions too long for an address. Raises SourceError, StoppedError."""
         return self._ask("POST", path, {"data": dict(form)}, check, headers, raw_status)
 
     def _ask(
@@ -121,28 +201,41 @@ class Door:
         headers: Mapping[str, str] | None,
         raw_status: Collection[int],
     ) -> T:
-        for attempt in range(1, self.policy.tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return check(self._once(method, path, body, headers or {}, raw_status))
             except Transient as e:
                 wait = self._wait(attempt, e.retry_after_s)
-                if attempt == self.policy.tries or not self._time_for(wait):
-                    raise SourceError(
-                        f"{self.name} at {self.endpoint.shown()}: {e.what} (tried {attempt} times)",
-                        e.fix or f"start {self.name} or correct {self.name}.url; the next run goes on from here",
-                    ) from e
+                tries = self.policy.late_tries if isinstance(e, _Late) else self.policy.tries
+                if attempt >= tries or wait > self.policy.longest_wait_s or wait >= self._remaining_s():
+                    raise self._gave_up(e, attempt) from e
                 with self._counting:
                     self.retries[e.what.split(":")[0][:60]] += 1
                 self._sleep(wait)
-        raise AssertionError("a policy has at least one try")
+
+    def _gave_up(self, e: Transient, tries: int) -> SourceError:
+        asked = f"; it asks to be left alone for {e.retry_after_s:.0f} s" if e.retry_after_s else ""
+        what = f"{self.name} at {self.endpoint.shown()}: {e.what} (tried {tries} times{asked})"
+        fix = e.fix or f"start {self.name} or correct {self._setting}; the next run goes on from here"
+        return (TooSlow if isinstance(e, _Cut) else SourceError)(what, fix)
 
     def _wait(self, attempt: int, asked: float | None) -> float:
-        """Full jitter (so that many workers do not come back at once), but never before the server asked for."""
+        """Return a jittered wait (so that many workers do not come back at once), never less than the server asked for."""
         backoff = min(self.policy.backoff_max_s, self.policy.backoff_s * 2.0 ** (attempt - 1))
         return max(asked or 0.0, backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
 
-    def _time_for(self, wait: float) -> bool:
-        return self.policy.remaining_s is None or wait < self.policy.remaining_s()
+    def _remaining_s(self) -> float:
+        return math.inf if self.policy.remaining_s is None else self.policy.remaining_s()
+
+    def _check_time(self) -> None:
+        if self._remaining_s() <= 0:
+            raise StoppedError(
+                f"the command's time was over before {self.name} had answered",
+                "run the same command again: it goes on from here",
+                "what was pulled so far is in the lake",
+            )
 
     def _once(
         self,
@@ -152,74 +245,138 @@ class Door:
         headers: Mapping[str, str],
         raw_status: Collection[int],
     ) -> Reply:
+        """Ask once, and again wherever the same server says that the thing has moved to."""
         url = path if path.startswith(("http://", "https://")) else self.endpoint.url.rstrip("/") + path
-        timeout = self.policy.timeout_s
-        if self.policy.remaining_s is not None:
-            timeout = max(0.1, min(timeout, self.policy.remaining_s()))
+        for _ in range(_MOST_MOVES):
+            self._keep_here(url)
+            reply = self._exchange(method, url, body, headers)
+            moved = reply.headers.get("Location", "") if reply.status in _MOVED else ""
+            if not moved:
+                return self._decode(reply, raw_status)
+            url = urljoin(url, moved)
+            if urlsplit(url).query:
+                body = {k: v for k, v in body.items() if k != "params"}
+        raise SourceError(f"{self.name} at {self.endpoint.shown()} redirects in a circle", f"correct {self._setting}")
+
+    def _keep_here(self, url: str) -> None:
+        """Refuse to carry credentials to another server; from http to https on the same host is the same server."""
+        ours, there = _origin(self.endpoint.url), _origin(url)
+        if there not in {ours, ("https", ours[1], 443 if ours[2] == 80 else ours[2])}:  # noqa: PLR2004 - default ports
+            raise SourceError(
+                f"{self.name} at {self.endpoint.shown()} sends us on to another server ({there[0]}://{there[1]})",
+                f"if that server is meant, set {self._setting} to it; if it is a login page, correct the credentials",
+            )
+
+    def _exchange(self, method: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
+        self._check_time()
+        timeout = min(self.policy.timeout_s, self._remaining_s())
         try:
-            r = self._session().request(
+            with self._session().request(
                 method,
                 url,
                 headers={**self.endpoint.headers, **headers},
                 timeout=(min(timeout, self.policy.connect_timeout_s), timeout),
+                stream=True,
+                allow_redirects=False,
                 **body,
-            )
-        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as e:
-            raise Transient(_cause(e)) from e
-        except requests.exceptions.ChunkedEncodingError as e:
-            raise Transient("the answer was cut off") from e
-        except (requests.RequestException, ValueError, OSError) as e:
-            raise SourceError(
-                f"{self.name}: {self.endpoint.shown()} cannot be asked: {type(e).__name__}",
-                f"correct {self.name}.url, ca_file and client_cert_file",
-            ) from e
-        return self._decode(Reply(r.status_code, r.headers, r.content), raw_status)
+            ) as r:
+                return Reply(r.status_code, r.headers, self._whole(r), self.endpoint.secrets())
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as e:
+            failed = self._unanswered(e)
+        self._check_time()  # a wait that the command's own clock cut short is no fault of the server
+        raise failed  # outside of `except`: an invalid header's error repeats the header, in tracebacks too
+
+    def _whole(self, r: requests.Response) -> bytes:
+        """Read a body as it comes, so that a server which dribbles cannot hold us beyond the command's time."""
+        parts, size = [], 0
+        while part := r.raw.read1(_PIECE, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > self.policy.largest:
+                raise TooLarge(
+                    f"{self.name} at {self.endpoint.shown()} answers with more than {self.policy.largest} bytes",
+                    f"check {self._setting}",
+                )
+            self._check_time()
+        return b"".join(parts)
+
+    def _unanswered(self, e: Exception) -> SourceError:
+        """Tell what it means that no whole answer came; never in words that hold the address or a header."""
+        causes = list(_causes(e))
+        said = next((c.strerror for c in causes if isinstance(c, OSError) and isinstance(c.strerror, str)), "")
+        where = f"{self.name} at {self.endpoint.shown()}"
+        if any(isinstance(c, ssl.SSLCertVerificationError) for c in causes):
+            return SourceError(f"{where}: its certificate is not trusted", f"correct {self._setting} or ca_file")
+        for kinds, failure, words in _FAILURES:
+            if any(isinstance(c, kinds) for c in causes):
+                return failure(words or said.lower() or "no connection")
+        return SourceError(
+            f"{where} cannot be asked: {said or type(e).__name__}",
+            f"correct {self._setting}, ca_file, client_cert_file and the characters of the credentials",
+        )
 
     def _decode(self, reply: Reply, raw_status: Collection[int]) -> Reply:
         if reply.status in raw_status or reply.status // 100 == 2:  # noqa: PLR2004 - HTTP's success class
             return reply
         said = f"HTTP {reply.status}: {reply.text()}" if reply.body else f"HTTP {reply.status}"
-        if reply.status in _TRANSIENT_STATUS:
-            raise Transient(said, retry_after_s=_retry_after(reply.headers))
+        if reply.status in _TRANSIENT_4XX or (reply.status >= 500 and reply.status not in _NEVER_BETTER_5XX):  # noqa: PLR2004 - HTTP's server errors
+            failure = _Late if reply.status == 504 else Transient  # noqa: PLR2004 - HTTP's Gateway Timeout
+            raise failure(said, retry_after_s=retry_after_s(reply.headers))
         where = f"{self.name} at {self.endpoint.shown()}"
         if reply.status in {401, 403}:
             raise SourceError(f"{where} refused us: {said}", f"check the credentials and the tenant of [{self.name}]")
-        raise SourceError(f"{where}: {said}", f"check {self.name}.url: it must be the server's own address")
+        raise SourceError(f"{where}: {said}", f"check {self._setting}: it must be the server's own address")
 
     def _session(self) -> requests.Session:
-        """One session a thread: requests does not promise that a shared one is safe."""
+        """Return this thread's session: requests does not promise that a shared one is safe."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
-            session.auth = self.endpoint.auth
+            session.trust_env = False
+            if self.endpoint.url.startswith("https://"):
+                session.proxies.update(requests.utils.get_environ_proxies(self.endpoint.url))
+            session.headers["User-Agent"] = "aislot"
+            if self.endpoint.auth:
+                # as bytes: requests would write text as Latin-1, in which not every password can be written
+                session.auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in self.endpoint.auth))
             session.verify = self.endpoint.ca_file or True
             session.cert = self.endpoint.client_cert_file or None
-            # .netrc and proxies named by accident must not send our credentials elsewhere
-            session.trust_env = False
             self._local.session = session
         return session
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds form only: dates need a clock, and no server here sends them."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return for how long a server wants to be left alone: in seconds, or until a date by its own clock."""
     text = headers.get("Retry-After", "").strip()
-    return float(text) if text.isdigit() else None
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    until, now = _date(text), server_time(headers)
+    return None if until is None or now is None else max(0.0, until - now)
 
 
-def _cause(e: Exception) -> str:
-    """Say in words why there was no answer; never with the address, which may hold credentials."""
-    text = repr(e)
-    for needle, words in (
-        ("Connection refused", "connection refused"),
-        ("Name or service not known", "no such host"),
-        ("Temporary failure in name resolution", "no such host"),
-        ("Failed to resolve", "no such host"),
-        ("SSL", "TLS failed: check ca_file and the address"),
-        ("imed out", "no answer in time"),
-        ("IncompleteRead", "the answer was cut off"),
-        ("RemoteDisconnected", "the connection was closed without an answer"),
-        ("reset by peer", "the connection was reset"),
-    ):
-        if needle in text:
-            return words
-    return type(e).__name__
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """Return what the server's clock showed when it answered, in seconds since the epoch."""
+    return _date(headers.get("Date", ""))
+
+
+def _date(text: str) -> float | None:
+    parts = email.utils.parsedate_tz(text)
+    try:
+        return None if parts is None else float(email.utils.mktime_tz(parts))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, parts.hostname or "", port or (443 if parts.scheme == "https" else 80)
+
+
+def _causes(e: BaseException | None) -> Iterator[BaseException]:
+    while e is not None:
+        yield e
+        e = e.__cause__ or e.__context__

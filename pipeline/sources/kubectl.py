@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import subprocess
@@ -12,15 +13,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import schemas
 from pipeline.errors import SourceError
-from pipeline.model import NS, Entry, Window, instant_of
+from pipeline.model import NS, Entry, Window
 from pipeline.rules import JobKind, kind_of
+from pipeline.sources import rows
 
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?(.*)", re.DOTALL)
-_OWN_TIME = re.compile(r'"time" ?: ?"([^"]{10,40})"')
-_POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d))(?: (.*))?", re.DOTALL)
+_OWN_TIME = re.compile(r'\s*\{.*?"time" ?: ?"([^"]{10,40})"')
+_POD_OF_JOB = re.compile(r"-[a-z0-9]{5}$")
+# a ReplicaSet's hash has no vowels, or at least one digit: `control-plane` is no pod of `control`
+_POD_OF_DEPLOYMENT = re.compile(r"-(?:[b-df-hj-np-tv-z]{8,10}|(?=[a-z]*[0-9])[a-z0-9]{8,10})-[a-z0-9]{5}$")
 _KEPT_LABELS = ("codex-k8s.dev/", "app.kubernetes.io/")
+_ANSWER = "what kubectl answered"
+_AGAIN = "record it again"
 _EVENT_LIFE_NS = 3600 * NS  # the API server's default --event-ttl
 
 
@@ -39,11 +44,7 @@ class Log:
     name: str
     entries: Sequence[Entry]
     unstamped: int
-
-    @property
-    def window(self) -> Window | None:
-        """From the first to the last line."""
-        return Window(self.entries[0].ts, self.entries[-1].ts + 1) if self.entries else None
+    window: Window | None  # from the first line to the last, as they stand: one odd instant between them covers nothing
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,24 @@ class Dump:
 
     def snapshots(self) -> list[Snapshot]:
         """Read `jobs*.json`. Raises SourceError for a file that is no JSON."""
-        return [snapshot(items) for items in self._lists("jobs*.json", "Job")]
+        return [snapshot(items, where) for where, items in self._lists("jobs*.json", "Job")]
 
     def events(self) -> list[pa.Table]:
         """Read `events*.json`, a table a file. Raises SourceError."""
-        return [events(items) for items in self._lists("events*.json", "Event")]
+        return [events(items, where) for where, items in self._lists("events*.json", "Event")]
 
     def comments(self) -> list[dict[str, Any]]:
         """Read `comments*.json`: GitHub's lists of issue comments. Raises SourceError."""
-        return [c for items in self._lists("comments*.json", "") for c in items]
+        return [c for _, items in self._lists("comments*.json", "") for c in items]
 
     def logs(self, namespace: str, kinds: Sequence[JobKind]) -> Iterator[Log]:
         """Read `logs/NAME.log`, one at a time. Raises SourceError."""
         for path in sorted((self._existing() / "logs").glob("*.log")):
-            yield log(path.stem, self._text(path).splitlines(), namespace, kinds)
+            yield log(path.stem, _lines(self._text(path)), namespace, kinds)
 
-    def _lists(self, pattern: str, kind: str) -> Iterator[list[dict[str, Any]]]:
+    def _lists(self, pattern: str, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for path in sorted(self._existing().glob(pattern)):
-            yield _items(self._text(path), kind, str(path))
+            yield str(path), _items(self._text(path), kind, str(path))
 
     def _existing(self) -> Path:
         if not self.folder.is_dir():
@@ -81,9 +82,12 @@ class Dump:
     @staticmethod
     def _text(path: Path) -> str:
         try:
-            return path.read_bytes().decode("utf-8", "replace")
+            raw = path.read_bytes()
         except OSError as e:
             raise SourceError(f"{path} cannot be read: {e.strerror}", "correct its permissions") from e
+        # what PowerShell's `>` writes
+        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return raw.decode("utf-16" if wide else "utf-8-sig", "replace")
 
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[bytes]"]
@@ -107,27 +111,28 @@ class Live:
         found = [
             j
             for n in self._matching()
-            for j in _items(self._ask(["get", "jobs", "-n", n, "-o", "json"]), "Job", "jobs")
+            for j in _items(self._ask(["get", "jobs", "-n", n, "-o", "json"]), "Job", _ANSWER)
         ]
-        return [snapshot(found)]
+        return [snapshot(found, _ANSWER)]
 
     def events(self) -> list[pa.Table]:
         """Ask for the events of every namespace. Raises SourceError."""
         asked = (self._ask(["get", "events", "-n", n, "-o", "json"]) for n in self._matching())
-        return [events([e for text in asked for e in _items(text, "Event", "events")])]
+        return [events([e for text in asked for e in _items(text, "Event", _ANSWER)], _ANSWER)]
 
     def logs(self, deployments: Sequence[str], kinds: Sequence[JobKind], since: str) -> Iterator[Log]:
         """Ask for the deployments' logs since an instant (RFC 3339), in the first namespace. Raises SourceError."""
         namespace = self._matching()[0]
         for name in deployments:
             text = self._ask(["logs", f"deploy/{name}", "-n", namespace, "--timestamps", f"--since-time={since}"])
-            yield log(name, text.splitlines(), namespace, kinds)
+            yield log(name, _lines(text), namespace, kinds)
 
     def _matching(self) -> list[str]:
         """Return the namespaces; patterns are looked up in the cluster."""
         if all(re.fullmatch(r"[a-z0-9-]+", n) for n in self.namespaces):
             return list(self.namespaces)
-        known = [i["metadata"]["name"] for i in _items(self._ask(["get", "namespaces", "-o", "json"]), "Namespace", "")]
+        items = _items(self._ask(["get", "namespaces", "-o", "json"]), "Namespace", _ANSWER)
+        known = [str((i.get("metadata") or {}).get("name")) for i in items]
         found = [k for k in known if any(re.fullmatch(n, k) for n in self.namespaces)]
         if not found:
             raise SourceError(f"no namespace matches {', '.join(self.namespaces)}", "correct kubernetes.namespaces")
@@ -141,10 +146,18 @@ class Live:
             raise SourceError("kubectl is not on PATH", "install kubectl or set kubernetes.live = false") from e
         except subprocess.TimeoutExpired as e:
             raise SourceError("kubectl did not answer in 300 s", "check the cluster and kubernetes.context") from e
+        except OSError as e:
+            raise SourceError(f"kubectl cannot be run: {e.strerror}", "correct the kubectl on PATH") from e
         if done.returncode:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
             raise SourceError(f"kubectl {' '.join(arguments[:2])} failed: {said}", "check kubernetes.context and RBAC")
         return done.stdout.decode("utf-8", "replace")
+
+
+def _lines(text: str) -> list[str]:
+    """Cut at line feeds alone: `splitlines` would cut inside a line that holds other separators."""
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if not lines[-1] else lines
 
 
 def _items(text: str, kind: str, where: str) -> list[dict[str, Any]]:
@@ -152,29 +165,27 @@ def _items(text: str, kind: str, where: str) -> list[dict[str, Any]]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as e:
-        raise SourceError(f"{where} is not JSON: {e}", "record it again with -o json") from e
-    items = value.get("items") if isinstance(value, dict) else value
+        what = f"is not JSON: {e}" if text.strip() else "is empty"
+        raise SourceError(f"{where} {what}", f"{_AGAIN} with -o json") from e
+    items = (value["items"] or []) if isinstance(value, dict) and "items" in value else value
     if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-        raise SourceError(f"{where} is neither a list nor an object with items", "record it again with -o json")
+        raise SourceError(f"{where} is neither a list nor an object with items", f"{_AGAIN} with -o json")
     return [i for i in items if not kind or i.get("kind", kind) == kind]
 
 
-def snapshot(jobs: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """Turn Job objects into rows of `job_snapshots`. Raises SourceError for an object that is no Job."""
-    rows: list[dict[str, Any]] = []
+def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs") -> Snapshot:
+    """Turn Job objects into rows of `job_snapshots`. Raises SourceError, naming `where`, for an object that is no Job."""
+    found: list[dict[str, Any]] = []
     newest = 0
     for job in jobs:
         try:
-            rows.append(_job(job))
+            found.append(_job(job))
+            newest = max([newest, *_instants_of(job, found[-1])])
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise SourceError(f"a job of the dump cannot be read: {type(e).__name__} {e}", "record it again") from e
-        newest = max([newest, *(r for r in (rows[-1][c] for c in _JOB_INSTANTS) if r)])
-    for r in rows:
-        r["snapshot_at"] = newest
-    return Snapshot(newest, _table("job_snapshots", rows))
-
-
-_JOB_INSTANTS = ("created_at", "started_at", "completed_at", "failed_at")
+            raise SourceError(f"{where} holds a job that cannot be read: {_said(e)}", _AGAIN) from e
+    for row in found:
+        row["snapshot_at"] = newest
+    return Snapshot(newest, rows.table("job_snapshots", found))
 
 
 def _job(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,51 +193,63 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
     met = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
     failed, complete = met.get("Failed"), met.get("Complete")
     labels = {k: str(v) for k, v in (meta.get("labels") or {}).items() if k.startswith(_KEPT_LABELS)}
-    completed = status.get("completionTime") or (complete or {}).get("lastTransitionTime")
     return {
         "namespace": meta["namespace"],
         "job_name": meta["name"],
         "uid": meta.get("uid"),
-        "created_at": instant_of(meta["creationTimestamp"]),
-        "started_at": instant_of(status["startTime"]) if status.get("startTime") else None,
-        "completed_at": instant_of(completed) if complete and completed else None,
-        "failed_at": instant_of(failed["lastTransitionTime"]) if failed else None,
+        "created_at": rows.instant(meta["creationTimestamp"]),
+        "started_at": rows.instant(status["startTime"]) if status.get("startTime") else None,
+        "completed_at": rows.instant(status.get("completionTime") or complete["lastTransitionTime"])
+        if complete
+        else None,
+        "failed_at": rows.instant(failed["lastTransitionTime"]) if failed else None,
         "reason": failed.get("reason") if failed else None,
         "labels": sorted(labels.items()),
     }
 
 
-def events(found: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Turn Event objects (v1 or events.k8s.io) into rows of `events`. Raises SourceError."""
-    rows = []
+def _instants_of(job: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
+    """Return what tells when a snapshot was taken at the earliest: the job's own instants and its conditions'."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    changed = [rows.instant(c["lastTransitionTime"]) for c in conditions if c.get("lastTransitionTime")]
+    return [*changed, *(row[c] for c in ("created_at", "started_at", "completed_at") if row[c] is not None)]
+
+
+def events(found: Iterable[Mapping[str, Any]], where: str = "a list of events") -> pa.Table:
+    """Turn Event objects (v1 or events.k8s.io) into rows of `events`, dated by when they were last seen.
+
+    Raises SourceError, naming `where`, for an object that is no Event.
+    """
+    seen = []
     for e in found:
         try:
-            about = e.get("involvedObject") or e.get("regarding") or {}
-            series = e.get("series") or {}
-            stamps = (
-                e.get("lastTimestamp"),
-                series.get("lastObservedTime"),
-                e.get("eventTime"),
-                e.get("firstTimestamp"),
-            )
-            at = next((s for s in stamps if s), None) or e["metadata"]["creationTimestamp"]
-            rows.append(
-                {
-                    "ts": instant_of(at),
-                    "namespace": about.get("namespace") or e["metadata"].get("namespace"),
-                    "object_kind": about.get("kind"),
-                    "object_name": about.get("name"),
-                    "object_uid": about.get("uid"),
-                    "reason": e.get("reason"),
-                    "type": e.get("type"),
-                    "message": e.get("message") or e.get("note"),
-                    "count": e.get("count") or series.get("count") or 1,
-                    "uid": e["metadata"].get("uid"),
-                }
-            )
+            seen.append(_event(e))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SourceError(f"an event of the dump cannot be read: {error!r}", "record it again") from error
-    return _table("events", rows)
+            raise SourceError(f"{where} holds an event that cannot be read: {_said(error)}", _AGAIN) from error
+    return rows.table("events", seen)
+
+
+def _event(e: Mapping[str, Any]) -> dict[str, Any]:
+    """Read an event. A `deprecated…` field is what events.k8s.io calls the field of v1."""
+    about, series, meta = e.get("involvedObject") or e.get("regarding") or {}, e.get("series") or {}, e["metadata"]
+    last = e.get("lastTimestamp") or e.get("deprecatedLastTimestamp") or series.get("lastObservedTime")
+    first = e.get("eventTime") or e.get("firstTimestamp") or e.get("deprecatedFirstTimestamp")
+    return {
+        "ts": rows.instant(last or first or meta["creationTimestamp"]),
+        "namespace": about.get("namespace") or meta.get("namespace"),
+        "object_kind": about.get("kind"),
+        "object_name": about.get("name"),
+        "object_uid": about.get("uid"),
+        "reason": e.get("reason"),
+        "type": e.get("type"),
+        "message": e.get("message") or e.get("note"),
+        "count": int(e.get("count") or e.get("deprecatedCount") or series.get("count") or 1),
+        "uid": meta.get("uid"),
+    }
+
+
+def _said(e: Exception) -> str:
+    return f"{e} is missing" if isinstance(e, KeyError) else str(e)
 
 
 def log(name: str, lines: Sequence[str], namespace: str, kinds: Sequence[JobKind]) -> Log:
@@ -235,42 +258,45 @@ def log(name: str, lines: Sequence[str], namespace: str, kinds: Sequence[JobKind
     A line without either (a panic's trace) was written right after the line before it and takes that one's instant.
     """
     labels = _labels(name, namespace, kinds)
+    # kubectl stamps every line or none: in a log without, a line that begins with a time is not to lose it
+    stamped = 2 * sum(1 for line in lines if _STAMP.match(line)) > len(lines)
     entries: list[Entry] = []
     waiting: list[str] = []
     at: int | None = None
     for raw in lines:
-        stamp, line = _stamped(raw)
+        stamp, line = _stamped(raw, stamped=stamped)
         at = stamp if stamp is not None else at
         if at is None:
             waiting.append(line)
             continue
-        entries += [Entry(at, w, labels, {}) for w in waiting]
+        entries += [Entry(at, w, labels, {}) for w in [*waiting, line]]
         waiting.clear()
-        entries.append(Entry(at, line, labels, {}))
-    return Log(name, sorted(entries, key=lambda e: e.ts), len(waiting))
+    ends = [entries[0].ts, entries[-1].ts] if entries else []
+    window = Window(min(ends), max(ends) + 1) if ends else None
+    return Log(name, sorted(entries, key=lambda e: e.ts), len(waiting), window)
 
 
-def _stamped(raw: str) -> tuple[int | None, str]:
-    found = _STAMP.match(raw)
-    own = None if found else _OWN_TIME.search(raw)
+def _stamped(raw: str, *, stamped: bool) -> tuple[int | None, str]:
+    found = _STAMP.fullmatch(raw)
+    own = found or _OWN_TIME.match(raw)
     try:
-        if found:
-            return instant_of(found[1]), found[2]
-        return (instant_of(own[1]) if own else None), raw
-    except (ValueError, OverflowError):
+        return (rows.instant(own[1]) if own else None), (found[2] or "" if found and stamped else raw)
+    except ValueError:
         return None, raw
 
 
 def _labels(name: str, namespace: str, kinds: Sequence[JobKind]) -> dict[str, str]:
-    """Tell from a log's name who wrote it: a deployment, or the pod of a job."""
-    job = _POD_SUFFIX.sub("", name)
-    for candidate in (name, job):
-        known = kind_of(candidate, kinds)
-        if known and (candidate == name or known[0].kind != "other"):
+    """Tell from a log's name who wrote it: a job's pod, a job, a deployment's pod, or a deployment.
+
+    A pod first: the pattern of a kind may take the pod's suffix for a part of the job's name.
+    """
+    for job in dict.fromkeys((_POD_OF_JOB.sub("", name), name)):
+        known = kind_of(job, kinds)
+        if known and (job == name or known[0].golden or known[0].apps):
             app = known[0].apps[0] if known[0].apps else ""
-            pod = {"pod": name} if candidate != name else {}
-            return {"namespace": namespace, "app": app, "job_name": candidate, **pod}
-    return {"namespace": namespace, "app": name}
+            return {"namespace": namespace, "app": app, "job_name": job} | ({"pod": name} if job != name else {})
+    app = _POD_OF_DEPLOYMENT.sub("", name)
+    return {"namespace": namespace, "app": app} | ({"pod": name} if app != name else {})
 
 
 def event_windows(tables: Iterable[pa.Table]) -> list[Window]:
@@ -282,8 +308,3 @@ def event_windows(tables: Iterable[pa.Table]) -> list[Window]:
 def job_windows(snapshots: Iterable[Snapshot], kind: JobKind) -> list[Window]:
     """Return what snapshots show completely of one kind: its time to live before each."""
     return [Window(s.at - round(kind.ttl_s * NS), s.at + 1) for s in snapshots if s.at]
-
-
-def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    spec = schemas.TABLES[name].schema
-    return schemas.in_order(name, pa.table({f.name: pa.array([r[f.name] for r in rows], f.type) for f in spec}, spec))

@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import SourceError, TooLarge, Transient
 from pipeline.model import NS, Entry, Window
-from pipeline.sources.http import Door, Reply
+from pipeline.sources.http import Door, Reply, TooSlow
 
+T = TypeVar("T")
 STEP_NS = 60 * NS
 _MS = 1_000_000
 _QUIET = {"Cache-Control": "no-cache"}  # an empty answer may be cached; ours must be today's
 _APART = {**_QUIET, "X-Loki-Response-Encoding-Flags": "categorize-labels"}
+_RAW = {400, 413, 500, 504}  # what Loki says in plain text with these tells whether a smaller question would do
 _TOO_LARGE = re.compile(
-    r"larger than (?:the )?max|query would read too many bytes|query too large|too large to execute|time range exceeds|"
+    r"larger than (?:the )?max|query would read too many bytes|query (?:is )?too large|time range exceeds|"
     r"decrease the duration"
 )
 _MAX_ENTRIES = re.compile(r"max_entries_limit_per_query \(\d+ > (\d+)\)")
+_LEAST_MINUTES = 60  # counting fewer is never too much to ask of a server that is well
 DEFAULT_LIMIT = 5000
 
 
@@ -37,7 +40,8 @@ class Cell:
     """The entries of `[start, end)` and the proof: per minute what the server counted and how many rows came.
 
     `counted[i]` and `rows[i]` are of minute `(start + i*60 s, start + (i+1)*60 s]`; `short` are the minutes that did
-    not reconcile; `explained` is how many rows more than counted are the server's duplicates with other metadata.
+    not reconcile (the first one too where the instant `start` did not); `explained` is by how many rows a count is off
+    for a known reason: it takes entries that differ in metadata alone for one, or counts what the server gives twice.
     """
 
     window: Window
@@ -49,6 +53,19 @@ class Cell:
     requests: int = 0
     recounted: int = 0
     causes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Entries, each once, in no order; `doubles` are the instants of those that the server gave once more."""
+
+    entries: list[Entry]
+    doubles: list[int]
+
+    def within(self, window: Window) -> Answer:
+        """Return what lies in `(start, end]`."""
+        inside = [e for e in self.entries if window.start < e.ts <= window.end]
+        return Answer(inside, [t for t in self.doubles if window.start < t <= window.end])
 
 
 @dataclass(frozen=True)
@@ -64,79 +81,93 @@ class Loki:
     limit: int = DEFAULT_LIMIT
 
     def counts(self, window: Window) -> list[int]:
-        """Count every minute `(t - 60 s, t]` of a window on the minute grid, in one call. Raises SourceError."""
+        """Count every minute `(t - 60 s, t]` of a window on the minute grid: one call where Loki can. Raises SourceError."""
         query = self.count_query.replace("${range}", "60s")
         form = {"query": query, "start": str(window.start + STEP_NS), "end": str(window.end), "step": "60s"}
-        found: dict[int, int] = {}
-        for series in self.door.post("/loki/api/v1/query_range", form, headers=_QUIET, check=_matrix):
-            for at, value in series["values"]:
-                found[round(float(at)) * NS] = int(float(value))
-        return [found.get(t, 0) for t in range(window.start + STEP_NS, window.end + 1, STEP_NS)]
+        try:
+            found = self.door.post("/loki/api/v1/query_range", form, headers=_QUIET, check=_matrix, raw_status=_RAW)
+        except TooLarge:
+            minutes = window.length // STEP_NS
+            if minutes <= _LEAST_MINUTES:
+                raise
+            middle = window.start + minutes // 2 * STEP_NS
+            return self.counts(Window(window.start, middle)) + self.counts(Window(middle, window.end))
+        return [found[t] for t in range(window.start + STEP_NS, window.end + 1, STEP_NS)]
 
     def count(self, window: Window) -> int:
         """Count entries of `(start, end]`, which must be whole milliseconds long. Raises SourceError."""
         query = self.count_query.replace("${range}", f"{window.length // _MS}ms")
         form = {"query": query, "time": str(window.end)}
-        answer = self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=_vector)
-        return sum(int(float(sample["value"][1])) for sample in answer)
+        return self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=_vector, raw_status=_RAW)
 
-    def fetch(self, window: Window, *, short: bool = False) -> list[Entry]:
-        """Fetch the entries of `(start, end]` in one request; at `limit` rows, which may be short, TooLarge.
+    def fetch(self, window: Window) -> Answer:
+        """Fetch the entries of `(start, end]` in one request. Raises SourceError; TooLarge where some may be missing."""
+        answer, rows = self._range(window.start, window.end + 1)
+        if rows >= self.limit:
+            raise TooLarge("a full answer")
+        return answer.within(window)
 
-        `short=True` takes what came, for where nothing smaller can be asked.
+    def fetch_instant(self, at: int) -> tuple[Answer, bool]:
+        """Fetch what lies at one instant, as much of it as answers hold; and tell whether that is all. Raises SourceError.
+
+        Asked with and without the nanosecond before: with it the limit holds less, without it an entry may be lost.
         """
+        apart, rows = self._range(at, at + 1)
+        early, _ = self._range(at - 1, at + 1)
+        have = {_identity(e) for e in apart.entries}
+        more = [e for e in early.entries if e.ts == at and _identity(e) not in have]
+        return Answer(apart.entries + more, apart.doubles), rows < self.limit
+
+    def _range(self, start: int, end: int) -> tuple[Answer, int]:
         form = {
             "query": self.fetch_query,
-            "start": str(window.start),
-            "end": str(window.end + 1),
+            "start": str(start),
+            "end": str(end),
             "limit": str(self.limit),
             "direction": "forward",
         }
-        entries = self.door.post(
-            "/loki/api/v1/query_range", form, headers=_APART, check=_streams, raw_status={400, 413, 500, 504}
-        )
-        if len(entries) >= self.limit and not short:
-            raise TooLarge(f"{len(entries)} entries came where fewer were counted")
-        return [e for e in entries if e.ts > window.start]
+        return self.door.post("/loki/api/v1/query_range", form, headers=_APART, check=_streams, raw_status=_RAW)
 
     def version(self) -> str:
-        """Return the server's version, empty where it does not tell."""
+        """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
 
         def check(reply: Reply) -> str:
-            return str(reply.json().get("version", "")) if reply.status == 200 else ""  # noqa: PLR2004
+            try:
+                answer = reply.json()
+            except Transient:
+                return ""  # a gateway's page: whether Loki is behind it, the first question tells
+            return str(answer.get("version", "")) if isinstance(answer, dict) and reply.status == 200 else ""  # noqa: PLR2004
 
         return self.door.get("/loki/api/v1/status/buildinfo", check=check, raw_status={401, 403, 404, 405})
 
 
 def read_cell(loki: Loki, window: Window, counted: Sequence[int]) -> Cell:
-    """Fetch and reconcile the entries of `[start, end)`, on the minute grid, `counted` by minute. Raises SourceError."""
-    work = _Work(loki)
-    counted = list(counted)
-    entries = [e for part, expected in _plan(window, counted, loki.limit) for e in work.fetch(part, expected)]
-    rows, short, explained = _reconcile(entries, window, counted)
-    for minute in short:
-        # lines still arriving, or the server's own trouble: count and read that minute once more, then believe the count
-        part = _minute(window, minute)
-        counted[minute] = work.count(part)
-        entries = [e for e in entries if not part.start < e.ts <= part.end] + work.fetch(part, counted[minute])
-    if short:
-        rows, short, explained = _reconcile(entries, window, counted)
-    first, agrees = _at_start(work, window)
-    inside = sorted(first + [e for e in entries if e.ts < window.end], key=lambda e: e.ts)
-    if not agrees:
-        short = sorted({0, *short})
-    return Cell(window, inside, counted, rows, short, explained, work.requests, work.counts, dict(work.causes))
+    """Fetch and reconcile the entries of `[start, end)`, on the minute grid, `counted` by minute. Raises SourceError.
 
-
-def _at_start(work: _Work, window: Window) -> tuple[list[Entry], bool]:
-    """Read what lies exactly at the start, which belongs to the window but is counted in the minute before.
-
-    The millisecond that ends there is counted and read, so that this instant is proven like all others.
+    What lies exactly at the start belongs to the window but is counted in the minute before: the millisecond that ends
+    there is counted and read, so that this instant is proven like all others.
     """
+    work = _Work(loki)
+    minutes = work.reconciled(window, counted, STEP_NS)
     edge = Window(window.start - _MS, window.start)
-    expected = work.count(edge)
-    entries = work.fetch(edge, expected) if expected else []
-    return [e for e in entries if e.ts == window.start], len(entries) >= expected
+    first = work.reconciled(edge, [work.count(edge)], _MS)
+    inside = sorted((e for part in (first, minutes) for e in part.entries if e.ts in window), key=lambda e: e.ts)
+    short = sorted({*minutes.short, *([0] if first.short else [])})
+    explained = minutes.explained + first.explained
+    return Cell(
+        window, inside, minutes.counted, minutes.rows, short, explained, work.requests, work.counts, dict(work.causes)
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was read of a window and how it agrees with the counts, step by step."""
+
+    entries: Sequence[Entry]
+    counted: Sequence[int]
+    rows: Sequence[int]
+    short: Sequence[int]
+    explained: int
 
 
 @dataclass
@@ -147,12 +178,57 @@ class _Work:
     requests: int = 0
     counts: int = 0
     causes: Counter[str] = field(default_factory=Counter)
+    busy: set[int] = field(default_factory=set)
+
+    def reconciled(self, window: Window, counted: Sequence[int], step: int) -> _Part:
+        """Read a window of which every step is counted; what does not agree is counted and read once more."""
+        counted = list(counted)
+        answer = self._slices(window, counted, step)
+        part = _reconcile(answer, window, counted, step)
+        for i in part.short:
+            # lines still arriving, or the server's own trouble: after this the count is believed
+            again = Window(window.start + i * step, window.start + (i + 1) * step)
+            counted[i] = self.count(again)
+            kept = [e for e in answer.entries if not again.start < e.ts <= again.end]
+            doubles = [t for t in answer.doubles if not again.start < t <= again.end]
+            fresh = self._again(again, counted[i])
+            answer = Answer(kept + fresh.entries, doubles + fresh.doubles)
+        return _reconcile(answer, window, counted, step) if part.short else part
+
+    def _again(self, window: Window, expected: int) -> Answer:
+        """Read once more what came short, and in halves where it does so again.
+
+        Where metadata is asked for apart, Loki takes an error on its way (a message too large, a chunk not found) for
+        the end of the lines and says 200: a smaller window then shows what a larger one did not.
+        """
+        answer = self.fetch(window, expected)
+        whole = len(answer.entries) + len(answer.doubles) >= expected
+        if whole or window.length <= NS or any(window.start < at <= window.end for at in self.busy):
+            return answer
+        self.causes["a short answer"] += 1
+        middle = _middle(window)
+        halves = [(w, self.count(w)) for w in (Window(window.start, middle), Window(middle, window.end))]
+        return _joined(self._again(half, n) for half, n in halves if n)
+
+    def _slices(self, window: Window, counted: Sequence[int], step: int) -> Answer:
+        """Fetch steps joined to slices that fit one answer; one that does not fit stands alone; none are not asked."""
+        got: list[Answer] = []
+        at = 0
+        while at < len(counted):
+            to, expected = at + 1, counted[at]
+            while to < len(counted) and expected + counted[to] <= _room(self.loki.limit):
+                expected += counted[to]
+                to += 1
+            if expected:
+                got.append(self.fetch(Window(window.start + at * step, window.start + to * step), expected))
+            at = to
+        return _joined(got)
 
     def count(self, window: Window) -> int:
         self.counts += 1
         return self.loki.count(window)
 
-    def fetch(self, window: Window, expected: int) -> list[Entry]:
+    def fetch(self, window: Window, expected: int) -> Answer:
         """Fetch `(start, end]`; what cannot be asked for as a whole comes in halves."""
         if expected <= _room(self.loki.limit):
             self.requests += 1
@@ -160,16 +236,35 @@ class _Work:
                 return self.loki.fetch(window)
             except TooLarge as e:
                 self.causes[e.what[:60]] += 1
-                if e.limit and e.limit < self.loki.limit:
-                    self.loki = replace(self.loki, limit=e.limit)
-                    return self.fetch(window, expected)
+                if e.limit is not None:
+                    return self._under(e, window, expected)
+                if isinstance(e, TooSlow) and window.length <= NS:
+                    raise  # a second's lines are few: what is slow is the server, and smaller questions are more of them
         if window.length == 1:
-            # more entries at one nanosecond than one answer may hold: what came is kept, the counts tell the rest
-            self.causes["busy nanosecond"] += 1
-            return self.loki.fetch(window, short=True)
+            return self._instant(window.end)
         middle = _middle(window)
         left, right = Window(window.start, middle), Window(middle, window.end)
-        return self.fetch(left, self._expected(left)) + self.fetch(right, self._expected(right))
+        return _joined([self.fetch(left, self._expected(left)), self.fetch(right, self._expected(right))])
+
+    def _under(self, e: TooLarge, window: Window, expected: int) -> Answer:
+        """Go on under the limit that the server named."""
+        if e.limit is None or not 0 < e.limit < self.loki.limit:
+            raise e
+        self.loki = replace(self.loki, limit=e.limit)
+        return self.fetch(window, expected)
+
+    def _instant(self, at: int) -> Answer:
+        """Take what can be had of an instant that does not fit one answer: the counts tell the rest."""
+        self.requests += 2
+        try:
+            answer, whole = self.loki.fetch_instant(at)
+        except TooLarge as e:
+            self.causes[e.what[:60]] += 1
+            answer, whole = Answer([], []), False
+        if not whole:
+            self.causes["busy nanosecond"] += 1
+            self.busy.add(at)
+        return answer
 
     def _expected(self, window: Window) -> int:
         """Count, or where Loki cannot count so finely ask at once: the limit tells when that was too much."""
@@ -187,83 +282,102 @@ def _room(limit: int) -> int:
     return max(1, limit - max(1, limit // 100))
 
 
-def _plan(window: Window, counted: Sequence[int], limit: int) -> list[tuple[Window, int]]:
-    """Join minutes to slices that fit one answer; one that does not fit stands alone; an empty one is not asked."""
-    plan: list[tuple[Window, int]] = []
-    for i, n in enumerate(counted):
-        minute = _minute(window, i)
-        if plan and plan[-1][1] + n <= _room(limit):
-            plan[-1] = (Window(plan[-1][0].start, minute.end), plan[-1][1] + n)
-        else:
-            plan.append((minute, n))
-    return [(w, n) for w, n in plan if n]
+def _joined(answers: Iterable[Answer]) -> Answer:
+    parts = list(answers)
+    return Answer([e for a in parts for e in a.entries], [t for a in parts for t in a.doubles])
 
 
-def _minute(window: Window, i: int) -> Window:
-    return Window(window.start + i * STEP_NS, window.start + (i + 1) * STEP_NS)
+def _reconcile(answer: Answer, window: Window, counted: Sequence[int], step: int) -> _Part:
+    """Hold rows against counts, step by step.
 
-
-def _reconcile(entries: Sequence[Entry], window: Window, counted: Sequence[int]) -> tuple[list[int], list[int], int]:
-    """Hold rows against counts, minute by minute: rows, minutes that do not agree, rows explained as duplicates.
-
-    Entries equal in stream, instant and line with other metadata are two rows, which the server may count as one.
+    Entries equal in stream, instant and line with other metadata are two rows, which the server may count as one; and
+    what it gives twice it may count twice.
     """
-    rows = [0] * len(counted)
-    by_minute: dict[int, list[Entry]] = {}
-    for e in entries:
-        minute = (e.ts - window.start - 1) // STEP_NS
-        rows[minute] += 1
-        by_minute.setdefault(minute, []).append(e)
+    rows, doubles = [0] * len(counted), [0] * len(counted)
+    for e in answer.entries:
+        rows[(e.ts - window.start - 1) // step] += 1
+    for t in answer.doubles:
+        doubles[(t - window.start - 1) // step] += 1
     short, explained = [], 0
     for i, (n, c) in enumerate(zip(rows, counted, strict=True)):
         if n == c:
             continue
-        distinct = len({(e.ts, e.line, tuple(sorted(e.labels.items()))) for e in by_minute.get(i, [])})
-        if distinct <= c < n:
-            explained += n - c
+        inside = (e for e in answer.entries if (e.ts - window.start - 1) // step == i)
+        if n < c <= n + doubles[i] or len({_identity(e)[:3] for e in inside}) <= c < n:
+            explained += abs(n - c)
         else:
             short.append(i)
-    return rows, short, explained
+    return _Part(answer.entries, counted, rows, short, explained)
 
 
-def _data(reply: Reply, kind: str) -> list[Any]:
+def _identity(e: Entry) -> tuple[int, str, frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+    return e.ts, e.line, frozenset(e.labels.items()), frozenset(e.metadata.items())
+
+
+def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:
+    """Read a whole answer of one kind; one that is none may be another server's, or damaged on its way."""
+    if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
+        raise _refused(reply)
     answer = reply.json()
+    fix = "check loki.url (Loki's own address) and loki.selectors (streams, no more)"
     try:
         if answer["status"] != "success" or answer["data"]["resultType"] != kind:
-            raise Transient(f"the answer is no {kind}")
+            raise Transient(f"the answer is no {kind}", fix)
         if answer.get("warnings"):
-            raise SourceError(
-                f"Loki warns that its answer may not be whole: {answer['warnings'][0]}", "ask the operator of this Loki"
-            )
-        return list(answer["data"]["result"])
-    except (KeyError, TypeError) as e:
-        raise SourceError("what answers is not Loki", "check loki.url: it must be Loki's own address") from e
+            said = str(answer["warnings"][0])[:300]
+            raise Transient(f"Loki warns that its answer may not be whole: {said}", "ask the operator of this Loki")
+        return read(answer["data"]["result"])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+        raise Transient(f"the answer is no {kind} of Loki", fix) from e
 
 
-def _matrix(reply: Reply) -> list[Any]:
-    return _data(reply, "matrix")
+def _refused(reply: Reply) -> SourceError:
+    """Tell a question that is too large from one that is wrong and from a server in trouble."""
+    text = reply.text()
+    over = _MAX_ENTRIES.search(text)
+    if over:
+        return TooLarge("a limit above the server's", "check loki.selectors", limit=int(over[1]))
+    if reply.status == 504:  # noqa: PLR2004 - HTTP's Gateway Timeout
+        return TooSlow(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for a longer query_timeout")
+    if reply.status == 413 or _TOO_LARGE.search(text):  # noqa: PLR2004 - HTTP's Content Too Large
+        return TooLarge(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for larger messages")
+    if reply.status >= 500:  # noqa: PLR2004 - HTTP's server errors
+        return Transient(f"HTTP {reply.status}: {text}")
+    return SourceError(f"Loki refused the query: HTTP {reply.status}: {text}", "check loki.selectors")
 
 
-def _vector(reply: Reply) -> list[Any]:
-    return _data(reply, "vector")
+def _matrix(reply: Reply) -> Counter[int]:
+    def read(result: list[Any]) -> Counter[int]:
+        counted: Counter[int] = Counter()
+        for at, value in (v for series in result for v in series["values"]):
+            counted[round(float(at)) * NS] += int(float(value))
+        return counted
+
+    return _read(reply, "matrix", read)
 
 
-def _streams(reply: Reply) -> list[Entry]:
-    """Decode whole streams, structured metadata apart; equal entries (one identity) are one."""
-    if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
-        text = reply.text()
-        over = _MAX_ENTRIES.search(text)
-        if reply.status == 413 or over or _TOO_LARGE.search(text):  # noqa: PLR2004 - HTTP's Content Too Large
-            raise TooLarge(text, limit=int(over[1]) if over else None)
-        if reply.status >= 500:  # noqa: PLR2004 - HTTP's server errors
-            raise Transient(f"HTTP {reply.status}: {text}")
-        raise SourceError(f"Loki refused the query: HTTP {reply.status}: {text}", "check loki.selectors")
+def _vector(reply: Reply) -> int:
+    return _read(reply, "vector", lambda result: sum(int(float(sample["value"][1])) for sample in result))
+
+
+def _streams(reply: Reply) -> tuple[Answer, int]:
+    """Decode whole streams, structured metadata apart, each entry once; and the number of rows before that."""
+    return _read(reply, "streams", _entries)
+
+
+def _entries(result: list[Any]) -> tuple[Answer, int]:
     seen: dict[tuple[int, str, int, tuple[tuple[str, str], ...]], Entry] = {}
-    for i, stream in enumerate(_data(reply, "streams")):
+    doubles: list[int] = []
+    numbers: dict[frozenset[tuple[str, str]], int] = {}  # a number for each stream makes a smaller key than its labels
+    for stream in result:
         labels: Mapping[str, str] = stream["stream"]
-        for value in stream["values"]:
-            apart = value[2] if len(value) > 2 else {}  # noqa: PLR2004 - instant, line, what is apart
-            metadata = apart.get("structuredMetadata", {})
-            ts = int(value[0])
-            seen.setdefault((ts, value[1], i, tuple(sorted(metadata.items()))), Entry(ts, value[1], labels, metadata))
-    return list(seen.values())
+        number = numbers.setdefault(frozenset(labels.items()), len(numbers))
+        for at, line, *apart in stream["values"]:
+            metadata = apart[0].get("structuredMetadata", {}) if apart else {}
+            ts = int(at)
+            key = (ts, line, number, tuple(sorted(metadata.items())))
+            if key in seen:
+                doubles.append(ts)
+            else:
+                seen[key] = Entry(ts, line, labels, metadata)
+    return Answer(list(seen.values()), doubles), len(seen) + len(doubles)

@@ -1,28 +1,33 @@
 """Prometheus: raw samples by instant queries with a range selector. No step and no look-back, so no ghosts.
 
-Range selectors are closed at the start up to 2.x and left-open from 3.0: slices overlap by one millisecond and samples
-are made one by what identifies them, which is right on both.
+Range selectors are closed at the start up to 2.x and left-open from 3.0: each slice is asked for one millisecond more,
+and what lies outside of it is dropped, which is right on both.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import schemas
-from pipeline.errors import SourceError, TooLarge
+from pipeline.errors import SourceError, TooLarge, Transient
 from pipeline.model import NS, Window
-from pipeline.sources.http import Door, Reply
+from pipeline.sources.http import Door, Reply, TooSlow, retry_after_s
 
+T = TypeVar("T")
 _MS = 1_000_000
 SLICE_NS = 6 * 3600 * NS
 _SMALLEST_NS = 60 * NS
-_OURS = {"reason", "condition", "namespace", "job_name", "exported_namespace", "exported_job", "exported_job_name"}
+_SMALLEST_IF_SLOW_NS = 2700 * NS  # what takes longer for so little is the server's trouble, not the question's size
+_RAW = {400, 422, 503}  # what Prometheus says in JSON with these tells whether a smaller question would do
+_TOO_LARGE = re.compile("too many samples|exceed")
+_METRICS = {"kube_job_failed": "failed_condition", "kube_job_status_failed": "failed_pods"}
+_ANSWER_EARLIER_S = 5.0  # the server gives up before we do, so that it can say so
 
 
 @dataclass(frozen=True)
@@ -41,24 +46,22 @@ class Prometheus:
     door: Door
 
     def series(self, query: str, window: Window) -> Iterator[Series]:
-        """Return the raw samples of `[start, end)`; `query` holds `${range}`, filled for each slice. Raises SourceError.
+        """Return the raw samples of `[start, end)`, each once; `query` holds `${range}`. Raises SourceError.
 
-        One series comes once a slice that holds samples of it; a sample may come twice, at the edge of two slices.
+        A series comes once for each slice that it was asked in.
         """
         for part in window.cells(SLICE_NS):
             yield from self._slice(query, part)
 
     def _slice(self, query: str, window: Window) -> Iterator[Series]:
-        first, last = window.start // _MS, (window.end - 1) // _MS
-        # one millisecond more than the slice, for the servers that leave the first instant out
-        form = {
-            "query": query.replace("${range}", f"{last - first + 1}ms"),
-            "time": f"{last // 1000}.{last % 1000:03d}",
-        }
+        first, last = -(-window.start // _MS), (window.end - 1) // _MS
+        if last < first:
+            return  # nothing lies between two milliseconds
         try:
-            found = self.door.post("/api/v1/query", form, check=_matrix, raw_status={400, 422})
-        except TooLarge:
-            if window.length <= _SMALLEST_NS:
+            # one millisecond more than the slice, for the servers that leave the first instant out
+            found = self._ask(query.replace("${range}", f"{last - first + 1}ms"), last, "matrix", _matrix)
+        except TooLarge as e:
+            if window.length <= (_SMALLEST_IF_SLOW_NS if isinstance(e, TooSlow) else _SMALLEST_NS):
                 raise
             middle = (window.start + window.length // 2) // _MS * _MS
             yield from self._slice(query, Window(window.start, middle))
@@ -70,16 +73,24 @@ class Prometheus:
 
     def instant(self, query: str, at: int) -> list[Mapping[str, str]]:
         """Return the label sets that an instant query gives. Raises SourceError."""
-        form = {"query": query, "time": f"{at / NS:.3f}"}
-        return [s["metric"] for s in self.door.post("/api/v1/query", form, check=_vector, raw_status={400, 422})]
+        return self._ask(query, at // _MS, "vector", lambda result: [dict(s["metric"]) for s in result])
+
+    def _ask(self, query: str, at_ms: int, kind: str, read: Callable[[list[Any]], T]) -> T:
+        """Ask an instant query; the instant is written in whole milliseconds, which is what Prometheus knows."""
+        timeout = max(1.0, self.door.policy.timeout_s - _ANSWER_EARLIER_S)
+        form = {"query": query, "time": f"{at_ms // 1000}.{at_ms % 1000:03d}", "timeout": f"{timeout:.0f}s"}
+        return self.door.post("/api/v1/query", form, check=lambda reply: _read(reply, kind, read), raw_status=_RAW)
 
     def version(self) -> str:
-        """Return the server's version, empty where it does not tell."""
+        """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
 
         def check(reply: Reply) -> str:
-            if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
-                return ""
-            return str(reply.json().get("data", {}).get("version", ""))
+            try:
+                answer = reply.json()
+            except Transient:
+                return ""  # a gateway's page: whether Prometheus is behind it, the first question tells
+            data = answer.get("data") if isinstance(answer, dict) and reply.status == 200 else None  # noqa: PLR2004
+            return str(data.get("version", "")) if isinstance(data, dict) else ""
 
         return self.door.get("/api/v1/status/buildinfo", check=check, raw_status={401, 403, 404, 405})
 
@@ -94,13 +105,14 @@ def job_samples(found: Iterator[Series], namespaces: Sequence[str]) -> pa.Table:
     parts: dict[str, list[Any]] = {c: [] for c in schemas.TABLES["job_samples"].columns}
     for s in found:
         labels = s.labels
-        metric = labels["__name__"].removeprefix("kube_job_").removeprefix("status_")
-        name = {"failed": "failed_condition" if "condition" in labels else "failed_pods"}.get(metric, metric)
+        metric = labels.get("__name__", "")
+        name = _METRICS.get(metric) or metric.removeprefix("kube_job_").removeprefix("status_")
+        # what kube-state-metrics says is renamed to exported_… where the target has a label of that name itself
         namespace = labels.get("exported_namespace", labels.get("namespace", ""))
-        job = labels.get("job_name") or labels.get("exported_job_name") or labels.get("exported_job")
+        job = labels.get("exported_job_name") or labels.get("job_name") or labels.get("exported_job")
         if not job:
             raise SourceError(
-                f"{labels['__name__']} of Prometheus names no job", "kube-state-metrics must be 1.5 or newer"
+                f"{metric or 'a metric'} of Prometheus names no job", "kube-state-metrics must be 1.5 or newer"
             )
         if not whole.fullmatch(namespace):
             continue
@@ -133,8 +145,8 @@ def instants(found: Iterator[Series]) -> list[int]:
 
 
 def values(found: Iterator[Series]) -> list[float]:
-    """Return every distinct value of the series, sorted."""
-    got = [s.values for s in found]
+    """Return every distinct value of the series that is a number, sorted."""
+    got = [s.values[np.isfinite(s.values)] for s in found]
     return [float(v) for v in np.unique(np.concatenate(got))] if got else []
 
 
@@ -149,38 +161,53 @@ def _once(table: str, parts: dict[str, list[Any]]) -> pa.Table:
     return schemas.in_order(table, rows.take(first))
 
 
-def _matrix(reply: Reply) -> list[Series]:
+def _matrix(result: list[Any]) -> list[Series]:
     out = []
-    for s in _result(reply, "matrix"):
-        pairs = s["values"]
+    for s in result:
+        pairs = s.get("values", [])  # a native histogram has none
         # instants are floats with three decimals: whole milliseconds first, or they are off by nanoseconds
         at = np.rint(np.array([p[0] for p in pairs], dtype=np.float64) * 1000).astype(np.int64)
-        out.append(Series(s["metric"], at, np.array([p[1] for p in pairs], dtype=np.float64)))
+        out.append(Series(dict(s["metric"]), at, np.array([p[1] for p in pairs], dtype=np.float64)))
     return out
 
 
-def _vector(reply: Reply) -> list[Any]:
-    return _result(reply, "vector")
+def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:
+    """Read a whole answer of one kind; one that is none may be another server's, or damaged on its way."""
+    if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
+        raise _refused(reply)
+    answer = reply.json()
+    fix = "check prometheus.url: Prometheus's own address"
+    try:
+        if answer["status"] != "success":
+            raise _refused(reply)
+        if answer.get("warnings"):
+            said = str(answer["warnings"][0])[:300]
+            raise Transient(
+                f"Prometheus warns that its answer may not be whole: {said}",
+                "ask the operator of this Prometheus; for Thanos set partial_response off",
+            )
+        if answer["data"]["resultType"] != kind:
+            raise Transient(f"the answer is no {kind}", fix)
+        return read(answer["data"]["result"])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+        raise Transient(f"the answer is no {kind} of Prometheus", fix) from e
 
 
-def _result(reply: Reply, kind: str) -> list[Any]:
-    answer = reply.json() if reply.body.lstrip()[:1] == b"{" else {}
-    if not isinstance(answer, dict) or "status" not in answer:
-        raise SourceError(
-            f"what answers is not Prometheus (HTTP {reply.status})", "check prometheus.url: Prometheus's own address"
-        )
-    if answer["status"] != "success":
-        said = str(answer.get("error", ""))[:300]
-        if "too many samples" in said or "exceed" in said:
-            raise TooLarge(said)
-        raise SourceError(f"Prometheus refused the query: {said}", "check kubernetes.namespaces and catalogue.files")
-    if answer.get("warnings"):
-        raise SourceError(
-            f"Prometheus warns that its answer may not be whole: {answer['warnings'][0]}",
-            "ask the operator of this Prometheus; for Thanos set partial_response off",
-        )
-    if answer["data"]["resultType"] != kind:
-        raise SourceError(
-            f"Prometheus answered with a {answer['data']['resultType']}, not a {kind}", "check its version"
-        )
-    return list(answer["data"]["result"])
+def _refused(reply: Reply) -> SourceError:
+    """Tell a question that is too large from one that is wrong and from a server in trouble."""
+    try:
+        answer = reply.json()
+    except Transient:
+        answer = None  # while it starts, Prometheus says so in plain text
+    answer = answer if isinstance(answer, dict) else {}
+    said = " ".join(str(answer.get("error", "")).split())[:300] or reply.text()
+    if answer.get("errorType") == "timeout":
+        fix = "ask its operator for a longer query.timeout"
+        return TooSlow(f"Prometheus did not answer in its own time: {said}", fix)
+    if _TOO_LARGE.search(said):
+        return TooLarge(f"Prometheus refused the query: {said}", "ask its operator for a larger query.max-samples")
+    if reply.status == 503:  # noqa: PLR2004 - HTTP's Service Unavailable
+        return Transient(f"HTTP {reply.status}: {said}", retry_after_s=retry_after_s(reply.headers))
+    return SourceError(
+        f"Prometheus refused the query: HTTP {reply.status}: {said}", "check kubernetes.namespaces and catalogue.files"
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -13,24 +13,32 @@ import pyarrow.compute as pc
 
 from pipeline import correlate, schemas
 from pipeline.errors import LakeError
-from pipeline.model import DAY_NS, Coverage, Window, day_of, instant_of, merge
-from pipeline.rules import Catalogue, kind_of
+from pipeline.lake.tables import cell_ns, union
+from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, instant_of, merge
+from pipeline.rules import kind_of
 from pipeline.settings import Exclusion
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
 from pipeline.signals import coverage, failures, golden, incidents, slo
 from pipeline.signals.alerts import Expected
 from pipeline.signals.verdict import Verdict, verdict
-from pipeline.steps.context import Context
+from pipeline.steps.context import Context, ns
 
 WHAT = ("logs", "jobs", "alerts", "events", "issues")
-_BACK_DAYS = 8  # the longest objective's window and the day before it, whose incidents may reach in
+_WINDOW_DAYS = 7  # the longest objective's window
+_REACH_DAYS = 8  # how far incidents and recoveries may reach into, and out of, a day
+_HOUR_NS = DAY_NS // 24
+_AFTER_NS = _HOUR_NS  # lines and samples after a day's end that tell how what began in it went on
 _LOG_COLUMNS = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line"]
+_ROWS = {"logs": "logs", "jobs": "job_samples", "alerts": "alerts", "events": "events", "issues": "issue_runs"}
 
 
 @dataclass(frozen=True)
 class Day:
-    """Everything known about a day: derived tables, what they rest on, and the verdict."""
+    """Everything known about a day: derived tables, what they rest on, and the verdict.
+
+    `restated` are days before it whose own tables changed with it, as what had begun in them went on.
+    """
 
     date: dt.date
     window: Window
@@ -48,6 +56,7 @@ class Day:
     coverage: Sequence[Coverage]
     verdict: Verdict
     ambiguous: int
+    restated: Sequence[Day] = ()
 
     @property
     def complete(self) -> bool:
@@ -55,174 +64,249 @@ class Day:
         return all(c.complete is not False for c in self.coverage)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """The lines of `logs` that tell something, and the runs that lines name; each hour is read once.
+
+    Only these leave Arrow, an hour at a time: a day has up to millions of lines, a few thousand of which matter here.
+    """
+
+    ctx: Context
+    hours: dict[Window, tuple[pa.Table, Collection[str]]] = field(default_factory=dict)
+
+    def lines(self, window: Window) -> pa.Table:
+        return pa.concat_tables([self._hour(cell)[0] for cell in window.cells(cell_ns("logs"))])
+
+    def runs(self, window: Window) -> set[str]:
+        return {run for cell in window.cells(cell_ns("logs")) for run in self._hour(cell)[1]}
+
+    def _hour(self, cell: Window) -> tuple[pa.Table, Collection[str]]:
+        if cell not in self.hours:
+            rules = self.ctx.catalogue
+            logs = self.ctx.tables.read("logs", cell, _LOG_COLUMNS)
+            runs = pc.unique(logs["run_id"]).drop_null().to_pylist()
+            self.hours[cell] = correlate.telling(logs, rules.job_kinds, rules.phrases), runs
+        return self.hours[cell]
+
+
 def day_coverage(ctx: Context, day: Window) -> list[Coverage]:
-    """Return how well each kind of question is answered for a day, by the records of its pulls."""
-    return coverage.of_day({w: ctx.records.of(w, day) for w in WHAT}, day)
+    """Return how well each kind of question is answered for a day, by the records of its pulls; rows as the lake has."""
+    known = coverage.of_day({w: ctx.records.of(w, day) for w in WHAT}, day)
+    return [replace(c, rows=_rows(ctx, c, day)) if c.configured else c for c in known]
+
+
+def _rows(ctx: Context, c: Coverage, day: Window) -> int:
+    """Count what the lake has of a day: records of pulls that overlap count rows twice."""
+    if c.what == "jobs" and c.source == "kubernetes":
+        shown = ctx.tables.read("job_snapshots", day, ["uid"])["uid"]
+        return int(pc.count_distinct(shown).as_py())
+    return int(ctx.tables.read(_ROWS[c.what], day, [schemas.TABLES[_ROWS[c.what]].dated_by[0]]).num_rows)
 
 
 def compute(ctx: Context, date: dt.date) -> Day:
-    """Make a day's derived tables and write them. Raises UsageError, LakeError where the day was never pulled."""
+    """Make a day's derived tables and write them. Raises UsageError, LakeError where the day was never pulled.
+
+    Days of the objectives' window that were pulled and never computed are made first: a sum over seven days needs seven.
+    The day before is made again where it was computed: what ran, or was open, over midnight has ended by now.
+    """
     day = ctx.check_day(date)
     if not any(ctx.records.of(w, day) for w in WHAT):
         raise LakeError(f"nothing of {date} was ever pulled", f"run: aislot pull --date {date}")
-    _write_attempts(ctx, day, _attempts(ctx, day))
-    made = derive(ctx, date)
-    for name in ("golden", "failures", "alert_audit", "slo"):
-        _write(ctx, name, day, getattr(made, name))
-    _write(ctx, "incidents", day, _of_day(made.incidents, "started_at", day))
-    for name in schemas.TABLES:
-        if not schemas.TABLES[name].internal:
-            ctx.tables.ensure(name, date)
+    told = _Told(ctx)
+    computed = set(ctx.tables.days("golden"))
+    window = Window(day.start - (_WINDOW_DAYS - 1) * DAY_NS, day.end)
+    for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):
+        _make(ctx, told, earlier)
+        computed.add(earlier)
+    made, _ = _make(ctx, told, date)
+    before = date - dt.timedelta(days=1)
+    if before not in computed:
+        return made
+    again, changed = _make(ctx, told, before, attempts=False)
+    return replace(made, restated=(again,)) if changed else made
+
+
+def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, int]:
+    """Make one day's tables; returns how many files changed."""
+    ctx.check_time()
+    day = Window.of_day(date)
+    if attempts:
+        _write_attempts(ctx, day, _attempts(ctx, told, day))
+    made = _derive(ctx, told, date)
+    changed = sum(_write(ctx, n, day, getattr(made, n)) for n in ("golden", "failures", "alert_audit", "slo"))
+    began = _mask(made.incidents["started_at"], day)
+    changed += _write(ctx, "incidents", day, made.incidents[began])
+    for at, earlier in made.incidents[~began].groupby(made.incidents["started_at"].dt.floor("D")):
+        rows = schemas.from_frame("incidents", earlier)
+        ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",)))
+    for name in (n for n, t in schemas.TABLES.items() if not t.internal):
+        ctx.tables.ensure(name, date)
     ctx.records.put_day(date, {"totals": made.totals, "worst": {e.rule.name: e.worst for e in made.expected}})
-    return made
+    return made, changed
 
 
 def derive(ctx: Context, date: dt.date) -> Day:
     """Compute a day from the lake's `attempts`, `logs`, `alerts` and `issue_runs`; writes nothing."""
-    day, rules = Window.of_day(date), ctx.catalogue
+    return _derive(ctx, _Told(ctx), date)
+
+
+def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
+    day, rules, settings = Window.of_day(date), ctx.catalogue, ctx.settings
     kinds = rules.golden_kinds()
     known = day_coverage(ctx, day)
     gaps = {c.what: list(c.gaps) for c in known if c.configured}
-    past = Window(day.start - _BACK_DAYS * DAY_NS, day.end)
-    every = schemas.to_frame(ctx.tables.read("attempts", past.widen(DAY_NS, DAY_NS)))
-    lines = log_lines(ctx, Window(day.start - DAY_NS, day.end + DAY_NS // 24), every)
+    past, ahead = Window(day.start - _REACH_DAYS * DAY_NS, day.end), Window(day.end, day.end + _REACH_DAYS * DAY_NS)
+
+    def read(name: str, window: Window) -> pd.DataFrame:
+        return schemas.to_frame(ctx.tables.read(name, window))
+
+    every = read("attempts", Window(past.start - DAY_NS, ahead.end))
+    lines = _lines(ctx, told, _around(ctx, day), every)
     touching = golden.touching(every, day)
     in_day = lines[_mask(lines["ts"], day)]
-    found = failures.failures(every, lines, day, rules.signatures, rules.phrases, kinds)
-    earlier = schemas.to_frame(ctx.tables.read("failures", Window(past.start, day.start)))
-    alerts = schemas.to_frame(ctx.tables.read("alerts", past))
-    links = schemas.to_frame(ctx.tables.read("issue_runs", past.widen(0, DAY_NS)))
-    settings = ctx.settings
+    links = read("issue_runs", past.widen(0, DAY_NS))
+    issues = correlate.issue_of_run(links, lines)
+    earlier, later = read("failures", Window(past.start, day.start)), read("failures", ahead)
+    found = failures.failures(every, lines, day, rules.signatures, rules.phrases, kinds, issues)
+    spoken_of_again = (found["kind"] == "run") & found["failure_id"].isin(earlier["failure_id"])
+    found = found[~spoken_of_again].reset_index(drop=True)
+    others = [f[~f["failure_id"].isin(found["failure_id"])] for f in (earlier, later)]
+    tolerance = settings.alerts.tolerance
+    fired = read("alerts", past.widen(0, ns(tolerance)))
     cases = incidents.incidents(
-        pd.concat([earlier, found], ignore_index=True) if len(earlier) else found,
-        every[every["created_at"] < pd.Timestamp(min(day.end + DAY_NS, ctx.now), tz="UTC")],
-        alerts,
+        schemas.tidy("failures", pd.concat([found, *others])),
+        every,
+        fired,
         links,
         rules.alerts,
         settings.incident.quiet,
-        settings.alerts.tolerance,
+        tolerance,
     )
-    expected = alert_audit.expected(rules.alerts, every, lines, cases, day)
-    audited = alert_audit.audit(expected, alerts, day, settings.alerts.tolerance)
-    if not next(c for c in known if c.what == "alerts").configured:
+    expected = alert_audit.expected(rules.alerts, every, lines, cases, day, _known_until(ctx, day))
+    audited = alert_audit.audit(expected, fired, day, tolerance, gaps)
+    if "alerts" not in gaps:
         audited = schemas.empty_frame("alert_audit")  # nobody was asked what fired, so nothing can be called missed
     excluded = slo.Excluded(_windows(settings.maintenance), _windows(settings.outage))
-    objectives = slo.objectives(every, cases, rules.objectives, day, _pulled_days(ctx, past), excluded, ctx.now)
-    open_today = cases[(cases["started_at"] < _at(day.end)) & ~(cases["ended_at"] < _at(day.start))]
-    totals = golden.day_totals(touching, in_day, day, gaps, kinds)
-    judged = verdict(
-        day,
-        expected,
-        open_today,
-        len(found),
-        objectives.table,
-        known,
-        rules.objectives,
-        settings.verdict.max_gap,
-    )
+    pulled = _pulled_days(ctx, past)
+    objectives = slo.objectives(every, cases, rules.objectives, day, pulled, excluded, ctx.now)
+    touched = cases[(cases["started_at"] < _at(day.end)) & ~(cases["ended_at"] <= _at(day.start))]
+    max_gap, promised = settings.verdict.max_gap, rules.objectives
     return Day(
         date=date,
         window=day,
         attempts=touching,
         lines=in_day,
         golden=golden.golden_signals(touching, in_day, day, gaps, kinds),
-        totals=totals,
+        totals=golden.day_totals(touching, in_day, day, gaps, kinds),
         failures=found,
-        incidents=open_today,
-        alerts=alerts[(alerts["started_at"] < _at(day.end)) & ~(alerts["ended_at"] < _at(day.start))],
+        incidents=touched,
+        alerts=fired[(fired["started_at"] < _at(day.end)) & ~(fired["ended_at"] <= _at(day.start))],
         expected=expected,
         alert_audit=audited,
         slo=objectives.table,
         left_out=(objectives.left_out_attempts, objectives.left_out_incidents),
         coverage=known,
-        verdict=judged,
-        ambiguous=correlate.ambiguous(touching, {*_runs(ctx, day), *links["run_id"].dropna()}, rules.job_kinds),
+        verdict=verdict(day, expected, touched, len(found), objectives.table, known, promised, max_gap),
+        ambiguous=correlate.ambiguous(touching, told.runs(day) | {*links["run_id"].dropna()}, rules.job_kinds),
     )
 
 
-def log_lines(ctx: Context, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines that tell something: a signature, a phrase, a job or a bad level; with `job`, `kind`, `attempt_index`.
+def _around(ctx: Context, day: Window) -> Window:
+    """Return a day with so much before it that what was alive at its start is known, and a little after it."""
+    before = -(-ns(ctx.settings.prometheus.lookback) // _HOUR_NS) * _HOUR_NS
+    return day.widen(before, _AFTER_NS)
 
-    Only these leave Arrow: a day has up to millions of lines, a few thousand of which matter here.
-    """
+
+def _known_until(ctx: Context, day: Window) -> int:
+    """Return until when what happened is known: past the day's end where that was pulled too, else no further."""
+    after = Window(day.end, day.end + _AFTER_NS)
+    known = coverage.of_day({w: ctx.records.of(w, after) for w in ("jobs", "logs")}, after)
+    asked = [c for c in known if c.what in {"jobs", "logs"}]
+    whole = all(c.complete is not False for c in asked) and any(c.configured for c in asked)
+    return after.end if whole else day.end
+
+
+def log_lines(ctx: Context, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines that tell something (`correlate.telling`); with `job`, `kind`, `attempt_index`."""
+    return _lines(ctx, _Told(ctx), window, attempts)
+
+
+def _lines(ctx: Context, told: _Told, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
     rules = ctx.catalogue
-    parts = []
-    for _, part in window.days():
-        table = ctx.tables.read("logs", part, _LOG_COLUMNS)
-        parts.append(table.filter(_telling(table, rules)) if table.num_rows else table)
-    spec = schemas.TABLES["logs"].schema
-    lines = schemas.to_frame(pa.concat_tables(parts).cast(pa.schema([spec.field(c) for c in _LOG_COLUMNS])))
-    names = attempts["job_name"].dropna().unique().tolist()
-    lines["job"] = correlate.job_of_line(lines, names, rules.job_kinds) if len(lines) else pd.Series(dtype=object)
+    lines = schemas.to_frame(told.lines(window))
+    lines["job"] = correlate.job_of_line(lines, attempts["job_name"].dropna().unique(), rules.job_kinds)
     kinds = {j: k[0].kind for j in lines["job"].dropna().unique() if (k := kind_of(j, rules.job_kinds))}
-    lines["kind"] = lines["job"].map(kinds)
-    lines["attempt_index"] = correlate.attempt_of_line(lines, attempts)
+    lines["kind"] = lines["job"].map(kinds).astype("str")
+    lines["attempt_index"] = correlate.attempt_of_line(lines, attempts[attempts["created_at"].notna()])
     return lines
 
 
-def _telling(table: pa.Table, rules: Catalogue) -> pa.ChunkedArray:
-    words = [correlate.job_hint(rules.job_kinds), *(p.pattern for p in rules.phrases)]
-    named = pc.match_substring_regex(table["line"], "|".join(f"(?:{w})" for w in words))
-    signed = pc.greater(pc.list_value_length(table["signatures"]), 0)
-    bad = pc.is_in(table["level"], pa.array(["WARN", "ERROR", "FATAL"]))
-    masks = [named, signed, bad, pc.is_valid(table["job_name"])]
-    total = masks[0]
-    for m in masks[1:]:
-        total = pc.or_(total, pc.fill_null(m, fill_value=False))
-    return total
-
-
-def _attempts(ctx: Context, day: Window) -> pd.DataFrame:
+def _attempts(ctx: Context, told: _Told, day: Window) -> pd.DataFrame:
     """Put the attempts together from what the lake holds around a day, and link them."""
-    around = day.widen(DAY_NS, DAY_NS)
+    around = _around(ctx, day)
+    wide = Window(around.start, day.end + DAY_NS)
 
-    def read(name: str) -> pd.DataFrame:
-        return schemas.to_frame(ctx.tables.read(name, around))
+    def read(name: str, window: Window = wide) -> pd.DataFrame:
+        return schemas.to_frame(ctx.tables.read(name, window))
 
-    asked = [
-        Window(*r.proof["asked"]) for r in ctx.records.of("jobs", around) if isinstance(r.proof.get("asked"), list)
-    ]
-    samples, snapshots = read("job_samples"), read("job_snapshots")
-    names = sorted({*samples["job_name"].dropna(), *snapshots["job_name"].dropna()})
-    lines = log_lines(ctx, day.widen(DAY_NS, DAY_NS // 24), _names_only(names))
-    evidence = lives.Evidence(samples, read("scrapes"), snapshots, read("events"), lines, merge(asked))
+    asked = [Window(*r.proof["asked"]) for r in ctx.records.of("jobs", wide) if isinstance(r.proof.get("asked"), list)]
+    samples, snapshots, events = read("job_samples"), read("job_snapshots"), read("events")
+    names = pd.concat([samples["job_name"], snapshots["job_name"], events["object_name"]]).dropna().unique()
+    known = schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
+    lines = _lines(ctx, told, around, known)
+    evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
-    links = schemas.to_frame(ctx.tables.read("issue_runs", around.widen(7 * DAY_NS, DAY_NS)))
-    return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, _runs(ctx, around))
-
-
-def _names_only(names: Sequence[str]) -> pd.DataFrame:
-    """Return attempts of which only the job's name is known yet."""
-    return schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
-
-
-def _runs(ctx: Context, window: Window) -> set[str]:
-    """Return every run id that a line names in a field of its own."""
-    found: set[str] = set()
-    for _, part in window.days():
-        found.update(r for r in pc.unique(ctx.tables.read("logs", part, ["run_id"])["run_id"]).to_pylist() if r)
-    return found
+    links = read("issue_runs", wide.widen(_WINDOW_DAYS * DAY_NS, 0))
+    runs = {*told.runs(around), *read("attempts")["run_id"].dropna()}
+    return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, runs)
 
 
 def _write_attempts(ctx: Context, day: Window, found: pd.DataFrame) -> None:
-    """Write attempts of the day and of the day before, which may have ended today; an end is never taken back."""
-    around = day.widen(DAY_NS, 0)
-    mine = found[_mask(found["created_at"], around)]
-    before = around.widen(6 * DAY_NS, 0)
-    known = schemas.to_frame(ctx.tables.read("attempts", before))
-    joined = lives.upsert(known, mine)
-    ctx.tables.replace("attempts", around, schemas.from_frame("attempts", joined[_mask(joined["created_at"], around)]))
+    """Write the attempts created in a day, and what the day tells of those that came into it; an end is never taken back.
+
+    What was over before the day began is left as its own day knew it. Attempts are numbered among all of their name.
+    """
+    reaches = found["ended_at"].fillna(found["last_seen_at"]) >= _at(day.start)
+    mine = found[_mask(found["created_at"], day) | ((found["created_at"] < _at(day.start)) & reaches)]
+    days = sorted({day_of(day.start), *(_date(t) for t in mine["created_at"])})
+    others = _same_names(ctx, mine["job_name"].unique(), days)
+    known = pa.concat_tables([*(ctx.tables.read("attempts", Window.of_day(d)) for d in days), *others])
+    joined = lives.upsert(schemas.to_frame(known), mine)
+    by_day = {_date(at): rows for at, rows in joined.groupby(joined["created_at"].dt.floor("D"))}
+    key = union(schemas.TABLES["attempts"].key)
+    for date in sorted({*days, *by_day}):
+        rows = schemas.from_frame("attempts", by_day.get(date, joined.iloc[:0]))
+        ctx.tables.replace("attempts", Window.of_day(date), rows, merge=None if date in days else key)
 
 
-def _write(ctx: Context, name: str, day: Window, frame: pd.DataFrame) -> None:
-    ctx.tables.replace(name, day, schemas.from_frame(name, frame))
+def _same_names(ctx: Context, names: Collection[str], but: Collection[dt.date]) -> list[pa.Table]:
+    """Return the attempts of these names that the lake has of all other days."""
+    wanted, found = pa.array(names, pa.string()), []
+    for date in (d for d in ctx.tables.days("attempts") if d not in but):
+        if pc.any(pc.is_in(ctx.tables.read("attempts", Window.of_day(date), ["job_name"])["job_name"], wanted)).as_py():
+            rows = ctx.tables.read("attempts", Window.of_day(date))
+            found.append(rows.filter(pc.is_in(rows["job_name"], wanted)))
+    return found
+
+
+def _write(ctx: Context, name: str, day: Window, frame: pd.DataFrame) -> int:
+    return ctx.tables.replace(name, day, schemas.from_frame(name, frame))
 
 
 def _pulled_days(ctx: Context, window: Window) -> set[dt.date]:
-    """List the days whose jobs were asked for."""
+    """List the days whose jobs were asked for as a whole (today: up to now), and of which at least something is known."""
+    records = [
+        r for r in ctx.records.of("jobs", window) if r.proof.get("configured", True) and not r.proof.get("error")
+    ]
     return {
-        day_of(r.window.start) for r in ctx.records.of("jobs", window) if r.proof.get("configured", True) and r.rows
+        d for d, part in window.days() if _asked_whole([r for r in records if r.window.intersect(part)], part, ctx.now)
     }
+
+
+def _asked_whole(records: Sequence[PullRecord], day: Window, now: int) -> bool:
+    over = Window(day.start, max(day.start, min(day.end, now)))
+    asked = any(w.covers(over) for w in merge(r.window for r in records))
+    return asked and any(merge(r.gaps) != [r.window] for r in records)
 
 
 def _windows(entries: Sequence[Exclusion]) -> list[Window]:
@@ -233,9 +317,9 @@ def _mask(instants: pd.Series, window: Window) -> pd.Series:
     return (instants >= _at(window.start)) & (instants < _at(window.end))
 
 
-def _of_day(frame: pd.DataFrame, column: str, day: Window) -> pd.DataFrame:
-    return frame[_mask(frame[column], day)]
-
-
 def _at(instant: int) -> pd.Timestamp:
     return pd.Timestamp(instant, tz="UTC")
+
+
+def _date(at: Any) -> dt.date:
+    return day_of(at.value)

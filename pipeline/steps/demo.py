@@ -21,7 +21,6 @@ def settings(folder: Path) -> config.Settings:
     """Return the demo's settings: the dump stands in for every server, and nothing outside `folder` is used."""
     flags = {
         "kubernetes.dump": str(folder / "dump"),
-        "github.repository": "codex-k8s/codex-k8s",
         "lake.uri": str(folder / "lake"),
         "report.out": str(folder / "out"),
     }

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline import catalog, schemas
 from pipeline.errors import SourceError
 from pipeline.lake.tables import in_window, union
-from pipeline.model import DAY_NS, NS, PullRecord, Window
+from pipeline.model import DAY_NS, NS, PullRecord, Window, merge, subtract
 from pipeline.signals import alerts as firing
 from pipeline.signals import coverage
 from pipeline.sources import prometheus
@@ -51,7 +51,7 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     records = []
     for _, part in window.days():
         gaps, proof = coverage.of_jobs(known, part)
-        gaps += [g for g in [Window(max(part.start, asked.end), part.end)] if asked.end < part.end and g not in gaps]
+        gaps = merge([*gaps, *subtract(part, [asked])])
         rows = in_window(samples, "job_samples", part).num_rows
         proof |= {"asked": [asked.start, asked.end], "version": version}
         records.append(_record(ctx, "jobs", part, rows, gaps, proof))

@@ -1,0 +1,414 @@
+"""Every word of the report in English, near each other so that another language can stand beside them.
+
+Templates of `{names}` are filled by `rich.say`; what stands in code is a part of its own. Functions are where a number
+decides the form of a word.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+LANG = "en"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def short_day(date: dt.date) -> str:
+    """Write a day as a column's head."""
+    return f"{date.day} {MONTHS[date.month - 1]}"
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """Write a number with its noun."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def rules(n: int) -> str:
+    """Write how many rules."""
+    return {1: "one rule", 2: "two rules", 3: "three rules"}.get(n, f"{n} rules")
+
+
+def times(n: int) -> str:
+    """Write how often, where that is more than once."""
+    return "" if n == 1 else f", {n} times"
+
+
+def more(n: int) -> str:
+    """Write that others follow which are not named here."""
+    return f" and {n:,} more" if n > 0 else ""
+
+
+# the page
+TITLE = "AI-slot build pipeline, daily report"
+ABOUT = "{weekday} {date} 00:00–24:00 UTC · {namespaces} · made {made} UTC"
+HEADS = {
+    "todo": "Do this",
+    "data": "Data",
+    "signals": "Golden signals",
+    "health": "Build jobs health",
+    "failed": "What failed",
+    "stream": "Control-plane error stream",
+    "objectives": "SLO and budget",
+    "audit": "Alerts against reality",
+    "method": "Method",
+}
+T = {
+    "verdict": "Verdict",
+    "nothing": "Nothing needs you.",
+    "unknown": "not known",
+    "none": "none",
+    "source": "source",
+    "rows": "rows",
+    "first": "first, UTC",
+    "last": "last, UTC",
+    "first_short": "first",
+    "last_short": "last",
+    "gaps": "gaps",
+    "proof": "proof that it is complete",
+    "signal": "signal",
+    "before": "day before",
+    "change": "change",
+    "threshold": "threshold, reached",
+    "by_15m": "by 15 min, UTC",
+    "from": "from, UTC",
+    "ok": "ok",
+    "failed": "failed",
+    "longest": "longest build",
+    "hour": "hour, UTC",
+    "builds": "builds",
+    "median": "median",
+    "maximum": "maximum",
+    "signature": "signature",
+    "state": "state",
+    "attempts": "attempts",
+    "runs": "runs",
+    "issues": "issues",
+    "action": "first action",
+    "example": "example line",
+    "ended": "ended, UTC",
+    "within": "± s",
+    "kind": "kind",
+    "job": "job",
+    "attempt": "attempt",
+    "run": "run",
+    "issue": "issue",
+    "ran": "ran for",
+    "class": "class",
+    "recovered": "recovered after",
+    "lines": "lines",
+    "busiest": "busiest 15 min",
+    "alert": "alert",
+    "objective": "objective",
+    "over": "over",
+    "reached": "reached",
+    "no_budget": "no budget set",
+    "no_objective": "No objective in the catalogue.",
+    "target": "target",
+    "good": "good of total",
+    "spent": "budget spent",
+    "left": "left, failures",
+    "policy": "policy",
+    "type": "type",
+    "should": "should fire",
+    "until": "until",
+    "fired": "fired",
+    "until_utc": "until, UTC",
+    "outcome": "verdict",
+    "delay": "delay",
+    "runbook": "runbook",
+    "again": "The command that makes this report again:",
+    "printed": "Print leaves out what is folded on the page: tables of numbers, failed attempts, method.",
+}
+
+# verdict
+SEEN = "of what was seen, "
+OK_OF = "{k} builds and mirrors ok"
+OK_RATIO = "{k} builds and mirrors ok ({ratio}, 95{nbsp}% CI {interval})"
+OK_NONE = "no build or mirror finished"
+OK_UNKNOWN = "builds and mirrors not known"
+KIND_OF = "{kind} {k}"
+SLO = "{window} SLO {ratios}, budget {spent} spent"
+SLO_BARE = "{window} SLO {ratios}"
+SLO_UNKNOWN = "{window} SLO not known"
+SLO_EMPTY = "{window} SLO: nothing finished"
+COMPLETE, INCOMPLETE, UNASKED = "data complete", "data incomplete", "nothing was configured"
+NO_VERDICT = "The data does not allow a verdict: {why}."
+BY = "{verdict} by {rules}:"
+GREEN = "Green because"
+GREEN_WHY = "no rule for red, grey or amber held; {complete} of {configured} configured sources are complete{holes}."
+GREEN_HOLES = ", holes of at most {gap} being overlooked ({key})"
+GREY = "Grey because"
+GREY_WHY = "{why}. Nothing that was seen makes the day red."
+MAX_GAP = "longer than the {gap} that this install overlooks ({key})"
+WINDOW_WORDS = {"7d": "7 days", "24h": "24 hours", "1d": "1 day", "30d": "30 days", "28d": "28 days"}
+WINDOWS = {"7d": "7-day", "24h": "1-day", "1d": "1-day", "30d": "30-day", "28d": "28-day"}
+
+
+def incidents(n: int, still_open: int, *, whole: bool) -> str:
+    """Say how many incidents, and whether they are over."""
+    if not n:
+        return "no incident" if whole else "no incident seen"
+    words = counted(n, "incident")
+    if still_open:
+        return f"{words}, {'' if n == 1 else f'{still_open} '}not recovered"
+    return f"{words}, {'' if n == 1 else 'both ' if n == 2 else 'all '}recovered"  # noqa: PLR2004 - English has a dual
+
+
+REASONS = {
+    "page-threshold": "{alert} reached its page threshold at {at}{times}",
+    "page-thresholds": "{n} page thresholds were reached, the first at {at}",
+    "ticket-threshold": "{alert} reached its ticket threshold at {at}{times}",
+    "ticket-thresholds": "{n} ticket thresholds were reached, the first at {at}",
+    "incident-not-recovered": "the {class} incident of {at} had not recovered by the day's end",
+    "incident-too-long": "the {class} incident took {mttr} to recover, over {limit}",
+    "failed-attempt": "{failures}",
+    "no-source": "neither jobs nor logs were configured",
+    "objective-missed": "{slo} {ratio} is below {objective}",
+    "budget-policy": "{spent} of the error budget is spent, so {policy}",
+    "hole": "{source}: {holes}, the longest {length}, {over}",
+    "hole-one": "{source} has a hole of {length}, {over}",
+    "hole-error": "{source}: {error}",
+}
+NO_DATA = "no {what} from {start} to {end} ({length}, {share} of the day)"
+NO_DATA_AT_ALL = "no {what} of this day"
+NO_DATA_MORE = "no {what} for {length} in {holes} ({share} of the day)"
+WHAT = {
+    "logs": "log lines",
+    "jobs": "job data",
+    "alerts": "alert data",
+    "events": "events",
+    "issues": "issue comments",
+}
+OBJECTIVES = {"build_availability": "build availability", "recovery": "recovery"}
+POLICIES = {"freeze": "freeze risky runtime changes", "stabilise": "stabilisation work only", "ok": "none applies"}
+
+# do this
+TODO_OPEN = "{what}: {hit} since {start}, not recovered{issue}."
+TODO_NEW = "{what} is new: {hit}, {span}{issue}."
+TODO_BACK = "{what} returned after {days}: {hit}, {span}{issue}."
+TODO_PLAIN = "{what}: {hit}, {span}{issue}."
+TODO_ISSUES = ", {issues}"
+TODO_NO_ISSUE = ", no issue yet"
+TODO_RECOVERED = "{action} Recovered {at}."
+TODO_MISSED = "{what} reached its {severity} threshold at {at} and nothing fired."
+TODO_MISSED_MANY = "{n} alerts should have sent a {severity} and never fired, the first at {at}."
+TODO_MISSED_HOW = "Check that {alert} is loaded and routed."
+TODO_MISSED_HOW_MANY = "Check that {alert} are loaded and routed."
+TODO_HOLE = "Find out why there is {what}."
+TODO_HOLE_HOW = "{error}The day is made again when the source fills it: {command}"
+TODO_ERROR = "{source} said {error}. "
+TODO_SOURCE = "Configure a source of jobs and logs."
+TODO_SOURCE_HOW = "Set {keys}."
+TODO_GONE = "{n} have no known outcome."
+TODO_GONE_HOW = "Look their runs up in the platform: no source saw how they ended."
+TODO_OTHER = "{failures} with no known signature{issue}."
+TODO_OTHER_KNOWN = "{what}: {hit}."
+TODO_OTHER_HOW = "See their lines under {link}; a new signature can be added to the catalogue."
+TODO_BUDGET = "Error budget is overspent by {left} failures: {policy}."
+TODO_BUDGET_LEFT = "Error budget is {spent} spent, {left} failures left: {policy}."
+TODO_BUDGET_HOW = "{failed} in {window}, {allowed} allowed."
+
+# data
+SOURCES = {
+    ("logs", "loki"): "Loki logs",
+    ("logs", "kubernetes"): "kubectl logs",
+    ("jobs", "prometheus"): "Prometheus jobs",
+    ("jobs", "kubernetes"): "kubectl jobs",
+    ("alerts", "prometheus"): "Prometheus ALERTS",
+    ("events", "kubernetes"): "Kubernetes events",
+    ("issues", "github"): "GitHub comments",
+}
+UNITS = {
+    ("logs", "loki"): "line",
+    ("logs", "kubernetes"): "line",
+    ("jobs", "prometheus"): "sample",
+    ("jobs", "kubernetes"): "job",
+    ("alerts", "prometheus"): "interval",
+    ("events", "kubernetes"): "event",
+    ("issues", "github"): "link",
+}
+NOT_CONFIGURED = "not configured"
+WHOLE_DAY = "the whole day"
+PROOF_INCOMPLETE = "incomplete:"
+PROOF_LOKI = "{reconciled} of {counted} counted by Loki, minute by minute"
+PROOF_SCRAPES = "{scrapes} of {expected} scrapes"
+PROOF_WITHOUT_HOLE = "{scrapes} of {expected} scrapes, without a hole"
+PROOF_NO_SCRAPE = "no scrape of a target that shows Kubernetes jobs"
+PROOF_FIRED = "series present; {evaluations} {method}"
+PROOF_QUIET = "{evaluations} {method}: nothing fired"
+PROOF_NO_RULES = "no rule is evaluated there, so no alert could fire; {evaluations} {method}"
+PROOF_EVENTS = "{lists} by {method}"
+PROOF_UNJUDGED = "; nobody pulls them hourly, so no verdict hangs on them"
+PROOF_COMMENTS = "{comments} on {pages}"
+PROOF_SAVED = "{comments}, saved with the dump"
+PROOF_LOGS = "{logs} by {method}, each from its first to its last line"
+PROOF_JOBS = "{snapshots} by {method}"
+METHODS = {"rule evaluations": "rule evaluations", "server scrapes": "scrapes of the server itself"}
+NOTE_PARSED = "lines not parsed {n}"
+NOTE_REDACTED = "redactions {n}"
+NOTE_GONE = "{n} lines are in the lake and no longer on the server"
+NOTE_UNSTAMPED = "{n} lines without a time of their own"
+NOTE_UNREADABLE = "comments that could not be read {n}"
+NOTE_ENDS = "attempts with no known outcome: {ends}"
+NOTE_ENDS_NONE = "every attempt has a known outcome"
+NOTE_AMBIGUOUS = "run links that fit two runs and are left open: {n}"
+NOTE_LEFT_OUT = "left out of the objectives for maintenance and outages: {attempts}, {incidents}"
+NOTE_DUMP = "{what} come from a kubectl dump: what it does not show is not known"
+
+
+def sources(complete: int, configured: int) -> str:
+    """Say how many sources are complete."""
+    return f"{complete} of {configured} sources complete" if configured else "no source configured"
+
+
+# golden signals
+SIGNALS = {
+    "traffic": ("Traffic", "build, mirror attempts started"),
+    "errors": ("Errors", "build, mirror, failed of finished"),
+    "latency": ("Latency", "{form} of builds, n = {n}"),
+    "backlog": ("Backlog", "not finished, most{at}{pending}"),
+}
+KIND_SIGNAL = "failed of finished"
+FORMS = {"p95": "p95", "spread": "median to maximum", "none": "duration"}
+RULE_NAMES = {"failed_attempts": "Failure burst", "failure_ratio": "Failure rate"}
+RULE_AT = "{summary}, worst at {at}"
+MOST_AT = " at {at}"
+PENDING = "; not started, most {n}"
+AT_LEAST = "at least {n}"
+ZERO_SEEN = "0 seen"
+SHARE_SEEN = "{k} seen"
+SPREAD = "{low} to {high}"
+NONE_FINISHED = "none finished"
+NONE_SUCCEEDED = "none succeeded"
+TOO_FEW = "too few"
+NO_THRESHOLD = "none"
+LIMIT = "{op} {limit}"
+REACHED = "▲ {limit}, {at}"
+HELD = "▲ {limit}, since {at}"
+NOT_REACHED = "{limit}, not reached"
+NOT_JUDGED = "{limit}, too few to judge"
+NOT_KNOWN = "{limit}, not known"
+NOT_KNOWN_FOR = "{limit}, not known {span}"
+
+
+def usual(days: int) -> str:
+    """Write the head of the column of medians."""
+    return "7-day median" if days == 7 else f"{days}-day median" if days else "7-day median"  # noqa: PLR2004
+
+
+def thresholds(reached: int, of: int, hidden: int) -> str:
+    """Say how many thresholds were reached."""
+    if reached:
+        return counted(reached, "threshold") + " reached"
+    if hidden:
+        return f"{hidden} of {counted(of, 'threshold')} not known"
+    return f"0 of {counted(of, 'threshold')} reached"
+
+
+# build jobs health
+FINISHED = "{finished} finished, {failed} failed"
+FINISHED_SEEN = "at least {finished} finished, {failed} failed seen"
+CHART_BARS = "{kinds} attempts finished per 15 min"
+CHART_DURATION = "Build duration, minutes: each build, and median to maximum per hour"
+CHART_DURATION_MANY = "Build duration, minutes: median to p95 per hour, maximum where n is under 20"
+CHART_LABEL = "{title}: {finished} finished, {failed} of them failed{most}"
+CHART_MOST = ", most failures at {at}"
+CHART_LANES = "Incidents and alerts on the time axis: {incidents}, {alerts}"
+CHART_BUILDS = "{title}: {builds}, longest {longest}"
+CHART_P95 = "p95 of the day {p95}"
+CHART_STREAM = "{name}: {lines}, {first} to {last}"
+CHART_STREAM_PLAIN = "{name}: {lines}"
+LANE_INCIDENTS, LANE_ALERTS = "incidents", "alerts"
+LANE_OVER = "{class}: {failures} failed, recovered in {mttr}"
+LANE_OPEN = "{class}: {failures} failed, not recovered"
+LANE_LATE = "{alert}, {delay}"
+LANE_MISSED = "{alert}: nothing fired {span}"
+LANE_UNEXPECTED = "{alert} fired: not expected"
+LANE_FIRED = "{alert} fired"
+LANE_STILL = "still firing"
+LANE_MORE = "and {n} more"
+GAP = "no data"
+KEYS = {
+    "failed": "failed {n}",
+    "ok": "succeeded {n}",
+    "cache": "incident cache",
+    "build-ref": "incident build-ref",
+    "fired": "alert fired",
+    "missed": "should have fired",
+    "unexpected": "not expected",
+    "gap": "no data, so not known",
+    "duration": "build duration",
+}
+NUMBERS = "Numbers of these charts: {windows} of 15 min, and build durations by the hour"
+GROUPS = {"build + mirror": "Build and mirror"}
+
+# what failed
+NOTHING = "Nothing failed: 0 of {finished} finished attempts. The data is complete, so this is a zero, not a gap."
+NOTHING_FINISHED = "Nothing failed, and nothing finished: 0 attempts. The data is complete."
+NONE_SEEN = "None seen: 0 of {finished} finished attempts."
+NONE_SEEN_GAP = "Not known for {span}."
+NONE_SEEN_OFF = "Not known: no source of jobs was configured."
+NO_SIGNATURE = "none"
+NO_ACTION = "No known signature: read the lines of these jobs."
+NEW, RETURNING = "new", "returning after {days}"
+NEW_SINCE = "not seen in the {days} before"
+ONGOING, RESOLVED = "ongoing", "resolved {at}"
+RECOVERED_OF = "{k} recovered"
+NEVER = "{k} never succeeded since"
+ATTEMPTS = "Failed attempts, {shown} of {n}"
+ATTEMPTS_REST = "The other {n} failed attempts"
+ATTEMPTS_CUT = "{n} more are in the lake's table {table}, date={date}."
+ATTEMPTS_PRINTED = "The failed attempts are listed on the page."
+NO_ATTEMPT = "no attempt seen"
+NOT_RECOVERED = "not recovered"
+NO_ISSUE = "none yet"
+
+
+def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
+    """Say by how many signatures how many runs failed."""
+    by = counted(signatures, "signature")
+    return by if runs is None else f"{by}, {'at least ' if unsure else ''}{counted(runs, 'run')}"
+
+
+# error stream
+STREAM_NOTE = (
+    "Lines per 15 min, each row on its own scale; lines are not failures: one failure is logged by job pod, "
+    "control-plane and worker."
+)
+STREAM_OTHER = "other WARN and ERROR"
+STREAM_NONE = "No signature line; {other} at WARN or ERROR without a signature."
+STREAM_UNKNOWN = "Not known: no source of logs was configured."
+STREAM_SEEN = "Not known where the logs have a gap: {span}."
+STREAM_NUMBERS = "Numbers of this chart: {lines}"
+BUSIEST = "{n} from {at}"
+
+# objectives
+RECOVERY_WITHIN = "recovery within {limit}"
+EACH = "each"
+WHY_EMPTY = "none to count"
+WHY_YOUNG = "not known: not every day was pulled"
+MEETS, BELOW, YOUNG = "objectives met", "below objective", "not known yet"
+
+# alerts
+AUDIT_OFF = "Not known: no source of alert history was configured."
+AUDIT_QUIET = "Nothing should have fired and nothing fired."
+AUDIT_QUIET_SEEN = "Nothing should have fired, nothing was seen to fire."
+AUDIT_SHOULD = "Should have fired: {alerts}."
+AUDIT_SHOULD_ONE = "{alert} at {at}"
+AUDIT_GAP = "Alert history has a gap: {span}."
+NO, STILL, NEVER_FIRED = "no", "still", "never fired"
+LATE, EARLY, AT_ONCE = "{time} late", "{time} early", "at once"
+VERDICTS = {"matched": "✓ matched", "missed": "✕ missed", "unexpected": "! unexpected"}
+COUNTS = {"matched": "{n} matched", "missed": "{n} missed", "unexpected": "{n} unexpected"}
+
+# method
+METHOD_SHORT = "{aislot} · queries {queries} · {command}"
+METHOD_LAKE = "lake {lake}"
+METHOD_SETTINGS = "settings that differ from the defaults: {settings}"
+METHOD_NO_SETTINGS = "every setting is the default"
+METHOD_ROWS = "rows read: {rows}"
+METHOD_TEXT = (
+    "Traffic counts attempts by their start, outcomes and durations by their end; durations are of attempts that "
+    "succeeded. k of n stands with its 95 % Wilson interval, a percentage from n = 5, a p95 from n = 20. Thresholds are "
+    "replayed over this lake's own data at every event, not on a grid. Unknown is never shown as zero."
+)

@@ -1,0 +1,81 @@
+"""What several sections say in the same way: sources, holes, documents, alerts, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.model import Coverage, Window, merge
+from pipeline.report import english as en
+from pipeline.report.data import ReportData, prefix_of
+from pipeline.report.rich import Rich, Span, code, document, issue, joined, link, say
+from pipeline.report.text import between, duration, percent
+
+_HEADS = ("runbook", "rollback_plan", "slo", "alerts")
+
+
+def source_name(what: str, source: str) -> str:
+    """Name a source as people do."""
+    return en.SOURCES.get((what, source)) or f"{source} {what}"
+
+
+def holes(gaps: Sequence[Window], day: Window, shown: int = 2, write: Callable[[Window, Window], str] = between) -> str:
+    """Write holes as `10:14:12–12:51:12; 20:00:00–20:01:00 and 3 more`."""
+    if len(gaps) == 1 and gaps[0].covers(day):
+        return en.WHOLE_DAY
+    return "; ".join(write(g, day) for g in gaps[:shown]) + en.more(len(gaps) - shown)
+
+
+def no_data(c: Coverage, day: Window) -> str:
+    """Say what a source's holes hide: `no job data from … to … (2 h 37 min, 10.9 % of the day)`."""
+    gaps, what = merge(c.gaps), en.WHAT[c.what]
+    total = sum(g.seconds for g in gaps)
+    if not gaps or total >= day.seconds:
+        return en.NO_DATA_AT_ALL.format(what=what)
+    facts = {"what": what, "length": duration(total), "share": percent(total / day.seconds)}
+    if len(gaps) > 1:
+        return en.NO_DATA_MORE.format(holes=en.counted(len(gaps), "hole"), **facts)
+    start, _, end = between(gaps[0], day).partition("–")
+    return en.NO_DATA.format(start=start, end=end, **facts)
+
+
+def doc(data: ReportData, path: str, name: str = "") -> Span | None:
+    """Return the link to one of the house's documents, named after its file unless told otherwise."""
+    return document(data.docs_url, path, name or _title(path)) if path else None
+
+
+def _title(path: str) -> str:
+    stem = PurePosixPath(path).stem
+    head = next((h for h in _HEADS if stem.startswith(h)), "")
+    rest = stem.removeprefix(head).replace("ai_slot", "").replace("_", " ").split()
+    name = head.replace("_", " ")
+    name = name.upper() if head == "slo" else name.capitalize()
+    return ": ".join(p for p in (name, " ".join(rest)) if p)
+
+
+def alert(data: ReportData, name: object) -> Span:
+    """Return an alert's name without what all of them begin with."""
+    return code(str(name).removeprefix(prefix_of(data)))
+
+
+def issues(numbers: Sequence[Any], shown: int = 4) -> Rich:
+    """Write issues as `#205, #211 and 3 more`."""
+    listed = joined([issue(int(n)) for n in numbers[:shown]], ", ")
+    return say("{listed}{more}", listed=listed, more=en.more(len(numbers) - shown))
+
+
+def shown_share(k: Any, n: Any) -> str:
+    """Write `16 of 164`."""
+    return f"{int(k):,} of {int(n):,}"
+
+
+def rows_link(text: str, target: str, *, there: bool = True) -> Span:
+    """Return a number that leads to its rows, where the page has them."""
+    return link(text, target) if there else Span(text)
+
+
+def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
+    """Name signatures by their titles."""
+    by_id: Mapping[str, str] = {s.id: s.title or s.id for s in data.signatures}
+    return " and ".join(by_id.get(i, i) for i in ids) or otherwise

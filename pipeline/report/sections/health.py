@@ -1,0 +1,241 @@
+"""Section 5: what finished when, incidents and alerts above it on the same time axis, build durations below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.model import NS, Window, merge
+from pipeline.report import charts
+from pipeline.report import english as en
+from pipeline.report.charts import Frame, Lane, Spread, Stack
+from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, prefix_of, records, severity_of
+from pipeline.report.figures import STEP, Quarter, builds, quarters
+from pipeline.report.rich import Rich, say
+from pipeline.report.svg import to_svg
+from pipeline.report.text import MIN_P95, between_minutes, count, duration, instant, minute, signed_time
+
+COLOURS = {"cache": "var(--mark-cache)", "build-ref": "var(--mark-ref)"}
+_BAD, _OK = "var(--bad)", "var(--mark-ok)"
+_HOUR = 3600 * NS
+_MANY_BUILDS = 400  # so many dots would be a cloud, and a large page
+_MIN_BAND = 3  # builds of an hour that make a band
+_MOST_LANES = 5  # of incidents, and of alerts
+_TALL, _LOW = 96, 36
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Charts in both widths."""
+
+    wide: Sequence[str]
+    narrow: Sequence[str]
+
+
+def drawn(data: ReportData, make: Callable[[Frame], Sequence[tuple[Any, str]]], what: str) -> Drawn:
+    """Draw charts (each with its name) wide and narrow, on the day's time axis; `what` tells whose holes are shown."""
+    found = []
+    for width in (charts.WIDE, charts.NARROW):
+        found.append([to_svg(chart, name) for chart, name in make(frame(data, width, what))])
+    return Drawn(*found)
+
+
+def frame(data: ReportData, width: int, what: str) -> Frame:
+    """Return the time axis of the day with the incidents and with the holes of one source."""
+    source = coverage_of(data, what)
+    gaps = merge(source.gaps) if source.configured else [data.window]
+    bands = [
+        (Window(start, end), COLOURS[i["class"]])
+        for i in records(data.incidents)
+        if i["class"] in COLOURS and (start := instant(i["started_at"])) is not None
+        and (end := instant(i["ended_at"]) or max(start, data.window.end)) >= start
+    ]
+    return Frame(data.window, width, gaps, bands, en.GAP)
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the section: `note`, `legend`, `charts`, and the numbers of the charts."""
+    groups = _groups(data)
+    t = data.totals["all"]
+    finished = en.FINISHED if t["complete"] else en.FINISHED_SEEN
+    counts = {name: quarters(data, kinds) for name, kinds in groups}
+    return {
+        "note": finished.format(finished=count(t["finished"]), failed=count(t["failed"])),
+        "legend": _keys(data),
+        "charts": drawn(data, lambda f: _charts(data, f, counts), "jobs"),
+        "heads": [name for name, _ in groups],
+        "numbers": _numbers(data, counts),
+        "hours": _hours(data),
+        "summary": _summary(data),
+    }
+
+
+def _groups(data: ReportData) -> list[tuple[str, Sequence[str]]]:
+    """Return the charts of counts: build and mirror together, every other kind for itself."""
+    return [(HEADLINE.replace("+", " + "), ("build", "mirror")), *((k, (k,)) for k in other_kinds(data))]
+
+
+def _charts(data: ReportData, f: Frame, counts: dict[str, list[Quarter]]) -> list[tuple[Any, str]]:
+    rows = [*_incident_lanes(data), *_alert_lanes(data)]
+    made: list[tuple[Any, str]] = []
+    if rows:
+        cases, alerts = en.counted(len(data.incidents), "incident"), en.counted(len(data.alerts), "alert")
+        made.append((charts.lanes(rows, f), en.CHART_LANES.format(incidents=cases, alerts=alerts)))
+    for i, (name, found) in enumerate(counts.items()):
+        title = en.CHART_BARS.format(kinds=en.GROUPS.get(name, name.capitalize()))
+        stacks = [Stack(_BAD, [q.failed for q in found]), Stack(_OK, [q.succeeded for q in found])]
+        made.append((charts.bars(title, stacks, f, height=_LOW if i else _TALL), _bars_name(data, title, found)))
+    return [*made, _durations(data, f)]
+
+
+def _bars_name(data: ReportData, title: str, found: Sequence[Quarter]) -> str:
+    failed = sum(q.failed for q in found)
+    worst = max(found, key=lambda q: q.failed)
+    most = en.CHART_MOST.format(at=minute(worst.start, data.window)) if failed else ""
+    finished = failed + sum(q.succeeded for q in found)
+    return en.CHART_LABEL.format(title=title, finished=count(finished), failed=count(failed), most=most)
+
+
+def _durations(data: ReportData, f: Frame) -> tuple[Any, str]:
+    found = builds(data)
+    many = len(found) > _MANY_BUILDS
+    dots = [] if many else [(t, s / 60) for t, s in found]
+    title = en.CHART_DURATION_MANY if many else en.CHART_DURATION
+    t = data.totals["build"]
+    p95 = t["duration_p95_s"] if t["durations"] >= MIN_P95 else None
+    level = None if p95 is None else (p95 / 60, en.CHART_P95.format(p95=duration(p95)))
+    longest = duration(max((s for _, s in found), default=None)) or en.T["none"]
+    name = en.CHART_BUILDS.format(title=title, builds=en.counted(len(found), "build"), longest=longest)
+    return charts.durations(title, dots, _spreads(found, many=many), f, p95=level), name
+
+
+def _spreads(found: Sequence[tuple[int, float]], *, many: bool) -> list[Spread]:
+    """Return an hourly band from the median to the maximum, of very many builds to the p95."""
+    by_hour: dict[int, list[float]] = {}
+    for at, seconds in found:
+        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds / 60)
+    return [
+        Spread(hour, float(np.median(v)), float(np.quantile(v, 0.95)) if many and len(v) >= MIN_P95 else max(v))
+        for hour, v in by_hour.items()
+        if len(v) >= _MIN_BAND
+    ]
+
+
+def _incident_lanes(data: ReportData) -> list[Lane]:
+    rows = []
+    for i in records(data.incidents):
+        start, end = instant(i["started_at"]) or 0, instant(i["ended_at"])
+        facts = {"class": i["class"], "failures": count(i["failures"]), "mttr": duration(i["mttr_s"])}
+        label = (en.LANE_OPEN if end is None else en.LANE_OVER).format(**facts)
+        rows.append(_lane(data, label, COLOURS.get(i["class"], "var(--mark-other)"), start, end, "solid", en.LANE_INCIDENTS))
+    return _cut([r for r in rows if r])
+
+
+def _alert_lanes(data: ReportData) -> list[Lane]:
+    """Return what fired, what should have and what should not; without alert history what the data would have fired."""
+    known = {(r["alert"], r["actual_start"]): r for r in records(data.alert_audit) if r["actual_start"]}
+    rows = []
+    for r in records(data.alert_audit):
+        if r["verdict"] == "missed":
+            start, end = instant(r["expected_start"]) or 0, instant(r["expected_end"])
+            span = between_minutes(Window(start, min(end or data.window.end, data.window.end)), data.window)
+            label = en.LANE_MISSED.format(alert=_short(data, r["alert"]), span=span)
+            rows.append(_lane(data, label, _BAD, start, end, "dashed", en.LANE_ALERTS))
+    for a in records(data.alerts):
+        r = known.get((a["alert"], a["started_at"]), {})
+        unexpected = r.get("verdict") == "unexpected"
+        start, end = instant(a["started_at"]) or 0, instant(a["ended_at"])
+        style = "outlined" if unexpected else "solid"
+        rows.append(_lane(data, _fired(data, a, r), "var(--fired)", start, end, style, en.LANE_ALERTS))
+    return _cut([r for r in rows if r])
+
+
+def _fired(data: ReportData, a: dict[str, Any], r: dict[str, Any]) -> str:
+    kind = severity_of(data, a["alert"])
+    name = _short(data, a["alert"]) + (f" ({kind})" if kind == "ticket" else "")
+    if r.get("verdict") == "unexpected":
+        return en.LANE_UNEXPECTED.format(alert=name)
+    delay = None if r.get("delay_s") is None else signed_time(r["delay_s"], en.LATE, en.EARLY, en.AT_ONCE)
+    still = en.LANE_STILL if a["ended_at"] is None else None
+    said = ", ".join(t for t in (delay, still) if t)
+    return en.LANE_LATE.format(alert=name, delay=said) if said else en.LANE_FIRED.format(alert=name)
+
+
+def _short(data: ReportData, name: str) -> str:
+    return name.removeprefix(prefix_of(data))
+
+
+def _lane(
+    data: ReportData, label: str, colour: str, start: int, end: int | None, style: str, group: str
+) -> Lane | None:
+    inside = Window(start, max(start + 1, end or data.window.end)).intersect(data.window)
+    return Lane(label, colour, [(inside, style)], group) if inside else None
+
+
+def _cut(rows: list[Lane]) -> list[Lane]:
+    """Keep a few lanes; what is not drawn is counted in the last one's label."""
+    if len(rows) <= _MOST_LANES:
+        return rows
+    kept = rows[: _MOST_LANES - 1]
+    last = rows[_MOST_LANES - 1]
+    rest = len(rows) - _MOST_LANES
+    return [*kept, Lane(f"{last.label}, {en.LANE_MORE.format(n=rest)}", last.colour, last.bars, last.group)]
+
+
+def _keys(data: ReportData) -> list[tuple[str, str]]:
+    """Return the legend: a shape's name and its words, only of what is drawn."""
+    t = data.totals["all"]
+    verdicts = set(data.alert_audit["verdict"])
+    classes = set(data.incidents["class"])
+    jobs = coverage_of(data, "jobs")
+    there = {
+        "failed": True,
+        "ok": True,
+        "cache": "cache" in classes,
+        "build-ref": "build-ref" in classes,
+        "fired": bool(len(data.alerts)),
+        "missed": "missed" in verdicts,
+        "unexpected": "unexpected" in verdicts,
+        "gap": bool(jobs.gaps) or not jobs.configured,
+        "duration": True,
+    }
+    counts = {"failed": count(t["failed"]), "ok": count(t["finished"] - t["failed"])}
+    return [(key, en.KEYS[key].format(n=counts.get(key))) for key, shown in there.items() if shown]
+
+
+def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[str, Any]]:
+    """Return the windows in which something finished or something is not known, a row each."""
+    rows = []
+    for qs in zip(*counts.values(), strict=True):
+        if any(q.succeeded or q.failed or not q.whole for q in qs):
+            cells = [_cell(n, whole=q.whole) for q in qs for n in (q.succeeded, q.failed)]
+            rows.append({"at": minute(qs[0].start, data.window), "cells": cells})
+    return rows
+
+
+def _cell(n: int, *, whole: bool) -> str | None:
+    return count(n) if whole else en.AT_LEAST.format(n=count(n)) if n else None
+
+
+def _hours(data: ReportData) -> list[dict[str, Any]]:
+    by_hour: dict[int, list[float]] = {}
+    for at, seconds in builds(data):
+        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds)
+    return [
+        {
+            "at": minute(hour, data.window),
+            "n": count(len(v)),
+            "median": duration(float(np.median(v))),
+            "p95": duration(float(np.quantile(v, 0.95))) if len(v) >= MIN_P95 else "–",
+            "max": duration(max(v)),
+        }
+        for hour, v in sorted(by_hour.items())
+    ]
+
+
+def _summary(data: ReportData) -> Rich:
+    windows = data.window.length // STEP
+    return say(en.NUMBERS, windows=en.counted(windows, "window"))

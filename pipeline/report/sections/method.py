@@ -1,0 +1,46 @@
+"""The last section: how this report was made, and how it is made again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.report import english as en
+from pipeline.report.data import ReportData
+from pipeline.report.rich import Rich, code, joined, say
+from pipeline.report.text import count
+
+_OWN = ("aislot", "queries")
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the section: `short` (one line), `lines`, `command`."""
+    command = f"aislot report daily --date {data.date}"
+    return {
+        "note": "",
+        "short": say(
+            en.METHOD_SHORT,
+            aislot=_version(data, "aislot"),
+            queries=_version(data, "queries"),
+            command=code(command),
+        ),
+        "lines": _lines(data),
+        "command": command,
+    }
+
+
+def _version(data: ReportData, name: str) -> Rich:
+    return Rich([code(data.versions[name])]) if data.versions.get(name) else say(en.T["unknown"])
+
+
+def _lines(data: ReportData) -> list[Rich]:
+    servers = [say("{name} {version}", name=n, version=code(v)) for n, v in data.versions.items() if n not in _OWN]
+    settings = [code(s) for s in data.changed_settings]
+    lake = data.inputs.get("lake")
+    rows = data.inputs.get("rows") or {}
+    return [
+        *([say(en.METHOD_LAKE, lake=code(lake))] if lake else []),
+        *([joined(servers, ", ")] if servers else []),
+        say(en.METHOD_ROWS, rows=", ".join(f"{what} {count(n)}" for what, n in rows.items())) if rows else say(""),
+        say(en.METHOD_SETTINGS, settings=joined(settings, ", ")) if settings else say(en.METHOD_NO_SETTINGS),
+        say(en.METHOD_TEXT),
+    ]

@@ -1,0 +1,228 @@
+"""Section 4: the golden signals, a row each: the day, the day before, the days before it, change, threshold, by 15 min."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.model import NS, merge
+from pipeline.report import english as en
+from pipeline.report import figures
+from pipeline.report.data import ReportData, rule_sources
+from pipeline.report.figures import STEP, Figure, Signal
+from pipeline.report.rich import Rich, advice, link, say
+from pipeline.report.sections.common import holes, shown_share
+from pipeline.report.svg import spark
+from pipeline.report.text import MIN_PERCENT, between_minutes, count, duration, instant, minute, number, percent, percents, signed, when
+
+
+def section(data: ReportData, made: list[Signal]) -> dict[str, Any]:
+    """Return the section: `note`, heads and `rows`."""
+    rows = [_row(data, s) for s in made]
+    days = max((s.usual_days for s in made), default=0)
+    ruled = [s for s in made if s.rule]
+    hidden = sum(1 for s in ruled if not _intervals(data, s.rule) and _unjudged(data, s.rule))
+    before = data.date - dt.timedelta(days=1)
+    return {
+        "note": en.thresholds(sum(1 for r in rows if r["reached"]), len(ruled), hidden) if ruled else "",
+        "heads": {"now": en.short_day(data.date), "before": en.short_day(before), "usual": en.usual(days)},
+        "rows": rows,
+    }
+
+
+def _row(data: ReportData, s: Signal) -> dict[str, Any]:
+    reached = bool(s.rule and _intervals(data, s.rule))
+    ratio = s.rule.get("measure") == "failure_ratio"
+    limit = s.rule.get("threshold") if s.rule else None
+    colour = "--bad" if reached else "--mark-latency" if s.name == "latency" else "--mark-ok"
+    return {
+        "name": _name(data, s),
+        "what": _what(data, s),
+        "now": _now(data, s),
+        "interval": _interval(s.now),
+        "before": _written(s.before),
+        "usual": _written(s.usual),
+        "change": _change(s),
+        "threshold": _threshold(data, s.rule) if s.rule else say(en.NO_THRESHOLD),
+        "reached": reached,
+        "spark": spark(list(s.by_15m), limit, colour, most=1.0 if ratio else None),
+    }
+
+
+def _name(data: ReportData, s: Signal) -> str:
+    if s.name in en.SIGNALS:
+        return en.SIGNALS[s.name][0]
+    if not s.rule:
+        return s.name.capitalize()
+    titles = {x.id: x.title or x.id for x in data.signatures}
+    named = [titles.get(i, i) for i in s.rule["signatures"]]
+    return en.RULE_NAMES.get(s.rule["measure"]) or _capital(" or ".join(named)) or str(s.rule["alert"])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _what(data: ReportData, s: Signal) -> Rich:
+    """Say what a row counts, and when it was worst."""
+    if s.rule:
+        summary = str(s.rule["summary"])
+        short = summary.removeprefix(_name(data, s)).strip()
+        at = minute(s.rule["worst_at"], data.window) if s.rule["worst"] else None
+        return say(en.RULE_AT, summary=advice(short), at=at) if at else advice(short)
+    if s.name not in en.SIGNALS:
+        return say(en.KIND_SIGNAL)
+    facts: dict[str, object] = {}
+    if s.name == "latency":
+        form = s.now.form if s.now else "none"
+        facts = {"form": en.FORMS[form], "n": count((s.now and s.now.n) or 0) if s.now else en.T["unknown"]}
+    if s.name == "backlog":
+        facts = {"at": _most_at(data, s), "pending": _pending(data, s)}
+    return say(en.SIGNALS[s.name][1], **facts)
+
+
+def _most_at(data: ReportData, s: Signal) -> str:
+    most = max((v for v in s.by_15m if v), default=0)
+    if not most or s.now is None or s.now.value != most:
+        return ""
+    return en.MOST_AT.format(at=minute(data.window.start + list(s.by_15m).index(most) * STEP, data.window))
+
+
+def _pending(data: ReportData, s: Signal) -> str:
+    pending = data.totals["all"].get("pending_max")
+    return en.PENDING.format(n=count(pending)) if s.now and s.now.whole and pending else ""
+
+
+def _now(data: ReportData, s: Signal) -> Rich | None:
+    """Write today's figure; failures lead to their rows."""
+    text = _written(s.now)
+    if text is None or s.now is None:
+        return None
+    failed = s.now.form in {"share", "ratio"} and s.now.k and len(data.failures)
+    share = shown_share(s.now.k, s.now.n) if s.now.form in {"share", "ratio"} else ""
+    if failed and text.startswith(share):
+        return say("{k}{rest}", k=link(share, "#failed"), rest=text.removeprefix(share))
+    return say("{text}", text=text)
+
+
+def _written(f: Figure | None) -> str | None:
+    """Write a figure: unknown is None, a lower bound says so."""
+    if f is None:
+        return None
+    return _WRITERS[f.form](f)
+
+
+def _count(f: Figure) -> str | None:
+    if f.whole or f.value is None:
+        return count(f.value)
+    return en.AT_LEAST.format(n=count(f.value)) if f.value else en.ZERO_SEEN
+
+
+def _share(f: Figure) -> str:
+    if not f.n:
+        return en.NONE_FINISHED if f.whole else en.ZERO_SEEN
+    text = shown_share(f.k, f.n)
+    text = text if f.whole else en.SHARE_SEEN.format(k=text)
+    return f"{text} · {percent((f.k or 0) / f.n)}" if f.n >= MIN_PERCENT else text
+
+
+def _ratio(f: Figure) -> str:
+    return _share(f) if f.n is not None else percent(f.value or 0.0)
+
+
+def _p95(f: Figure) -> str | None:
+    return duration(f.value)
+
+
+def _spread(f: Figure) -> str:
+    low, high = duration(f.low), duration(f.high)
+    return low or "" if low == high else en.SPREAD.format(low=low, high=high)
+
+
+def _none(f: Figure) -> str | None:
+    if f.n is None:
+        return en.TOO_FEW
+    return en.NONE_SUCCEEDED if f.whole else None
+
+
+_WRITERS = {"count": _count, "share": _share, "ratio": _ratio, "p95": _p95, "spread": _spread, "none": _none}
+
+
+def _interval(f: Figure | None) -> str | None:
+    if not f or f.form != "share" or f.low is None or f.high is None or (f.n or 0) < MIN_PERCENT:
+        return None
+    return f"[{percents(f.low, f.high)}]"
+
+
+def _change(s: Signal) -> str | None:
+    if s.change is not None:
+        return signed(s.change, s.unit)
+    sure = s.now is not None and s.before is not None and s.now.whole and s.before.whole
+    return "–" if sure else None
+
+
+def _intervals(data: ReportData, rule: Mapping[str, Any]) -> list[int]:
+    """Return since when a threshold was reached: the starts of what touches the day."""
+    day = data.window
+    touching = [a for a, b in rule["intervals"] if a < day.end and (b is None or b > day.start)]
+    return sorted(touching)
+
+
+def _unjudged(data: ReportData, rule: Mapping[str, Any]) -> bool:
+    source = rule_sources(data, rule)
+    return not source.configured or bool(source.gaps)
+
+
+def _threshold(data: ReportData, rule: Mapping[str, Any]) -> Rich:
+    """Write a threshold and when it was first reached; with a hole it is not known for as long as the rule looks back."""
+    ratio = rule["measure"] == "failure_ratio"
+    sign = {">=": "≥"}.get(rule["op"], rule["op"])
+    limit = f"{sign} {percent(rule['threshold'], 3) if ratio else number(rule['threshold'], 3)}"
+    starts = _intervals(data, rule)
+    if starts:
+        new = [t for t in starts if t >= data.window.start]
+        template = en.REACHED if new else en.HELD
+        return say(template, limit=limit, at=when(new[0] if new else starts[0], data.window))
+    if not rule_sources(data, rule).configured:
+        return say(en.NOT_KNOWN, limit=limit)
+    if _unjudged(data, rule):
+        return say(en.NOT_KNOWN_FOR, limit=limit, span=_blind(data, rule))
+    judged = not ratio or rule["worst"] is not None or not rule["worst_of"]
+    return say(en.NOT_REACHED if judged else en.NOT_JUDGED, limit=limit)
+
+
+def _blind(data: ReportData, rule: Mapping[str, Any]) -> str:
+    reach = round(float(rule.get("window_s") or 0) * NS)
+    wide = [w.widen(0, reach).intersect(data.window) for w in rule_sources(data, rule).gaps]
+    return holes(merge(w for w in wide if w), data.window, 1, between_minutes)
+
+
+def raw(data: ReportData, s: Signal) -> dict[str, Any]:
+    """Return a signal's figures unrounded, for `summary.json`."""
+    rule = s.rule
+    starts = _intervals(data, rule) if rule else []
+    return {
+        "signal": s.name,
+        "now": _plain(s.now),
+        "before": _plain(s.before),
+        "median": _plain(s.usual),
+        "median_days": s.usual_days,
+        "change": s.change,
+        "change_unit": s.unit,
+        "threshold": rule.get("threshold") if rule else None,
+        "reached_at": starts[0] if starts else None,
+        "worst_at": instant(rule.get("worst_at")) if rule else None,
+    }
+
+
+def _plain(f: Figure | None) -> dict[str, Any] | None:
+    if f is None:
+        return None
+    fields = {"value": f.value, "k": f.k, "n": f.n, "low": f.low, "high": f.high}
+    return {"form": f.form} | {k: v for k, v in fields.items() if v is not None} | {"complete": f.whole}
+
+
+def of(data: ReportData) -> list[Signal]:
+    """Return the day's signals; the page and `summary.json` share them."""
+    return figures.signals(data)

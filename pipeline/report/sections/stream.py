@@ -1,0 +1,79 @@
+"""Section 7: the control-plane's error stream, signature lines per 15 min; lines are not failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.model import merge
+from pipeline.report import charts
+from pipeline.report import english as en
+from pipeline.report.charts import Frame, Stack
+from pipeline.report.data import ReportData, coverage_of
+from pipeline.report.figures import Stream, streams
+from pipeline.report.rich import Rich, Span, code, say
+from pipeline.report.sections.common import holes
+from pipeline.report.sections.health import COLOURS, drawn
+from pipeline.report.text import clock, count, when
+
+_HEIGHT, _MOST = 28, 6  # pixels of a row; rows that are drawn, the others are numbers
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the section: `note`, `nothing` (a sentence where there is no line), `charts`, `rows`."""
+    logs = coverage_of(data, "logs")
+    found = streams(data)
+    lines = sum(s.lines for s in found)
+    shown = [s for s in found if s.lines]
+    signed = any(s.id for s in shown)
+    if not logs.configured and not lines:
+        return {"note": "", "nothing": say("{why}", why=Span(en.STREAM_UNKNOWN, "strong")), "gap": None, "rows": []}
+    gap = say(en.STREAM_SEEN, span=holes(merge(logs.gaps), data.window)) if logs.gaps else None
+    out: dict[str, Any] = {"note": en.counted(lines, "line"), "gap": gap, "rows": [_row(data, s) for s in found]}
+    if not signed:
+        out["nothing"] = say(en.STREAM_NONE, other=en.counted(lines, "line"))
+        return out
+    return out | {
+        "nothing": None,
+        "about": en.STREAM_NOTE,
+        "charts": drawn(data, lambda f: _charts(data, f, shown[:_MOST]), "logs"),
+        "summary": say(en.STREAM_NUMBERS, lines=en.counted(lines, "line")),
+    }
+
+
+def _charts(data: ReportData, f: Frame, shown: list[Stream]) -> list[tuple[Any, str]]:
+    made = []
+    for s in shown:
+        colour = COLOURS.get(s.failure_class, "var(--grey)") if s.id else "var(--grey)"
+        name = _said(data, s)
+        made.append(
+            (charts.bars(name, [Stack(colour, s.by_15m)], f, height=_HEIGHT, axis=s is shown[-1], strong=False), name)
+        )
+    return made
+
+
+def _said(data: ReportData, s: Stream) -> str:
+    facts = {"name": s.id or en.STREAM_OTHER, "lines": en.counted(s.lines, "line")}
+    return en.CHART_STREAM.format(first=when(s.first, data.window), last=when(s.last, data.window), **facts)
+
+
+def _row(data: ReportData, s: Stream) -> dict[str, Any]:
+    whole = coverage_of(data, "logs").complete is not False
+    n = count(s.lines) if whole else en.AT_LEAST.format(n=count(s.lines)) if s.lines else en.ZERO_SEEN
+    name = Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
+    none = en.T["none"] if whole else None
+    return {
+        "name": name,
+        "class": s.failure_class if s.id else "other",
+        "lines": n,
+        "first": clock(s.first) or none,
+        "last": clock(s.last) or none,
+        "busiest": _busiest(data, s),
+    }
+
+
+def _busiest(data: ReportData, s: Stream) -> str:
+    if not s.lines:
+        return "–"
+    most = max(s.by_15m)
+    start = data.window.start + list(s.by_15m).index(most) * (data.window.length // len(s.by_15m))
+    return en.BUSIEST.format(n=count(most), at=(clock(start) or "")[:5])

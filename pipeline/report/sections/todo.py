@@ -1,0 +1,172 @@
+"""Section 2: what to do, at most three lines, each with what, how and the document that tells more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.model import Window, merge
+from pipeline.report import english as en
+from pipeline.report.data import ReportData, coverage_of, records, severity_of
+from pipeline.report.figures import budget
+from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
+from pipeline.report.sections.common import alert, doc, issues, no_data, source_name, titles
+from pipeline.report.sections.failed import Group, days_known, groups, last_before, no_issue
+from pipeline.report.text import count, instant, minute, number, percent, when
+
+MOST = 3
+# what is still broken, what hides the verdict, what would have told nobody; then what may come back, and policy
+_OPEN, _HOLE, _MISSED, _NOVEL, _GONE, _BUDGET, _OTHER, _OVER, _TICKET = range(9)
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One line: the lowest rank comes first."""
+
+    rank: int
+    what: Rich
+    how: Rich
+    doc: Span | None = None
+
+
+def todo(data: ReportData) -> list[dict[str, Any]]:
+    """Return what to do, the most urgent first."""
+    made = [*_incidents(data), *_holes(data), *_missed(data), *_gone(data), *_budget(data), *_others(data)]
+    first = sorted(made, key=lambda t: t.rank)[:MOST]
+    return [{"what": t.what, "how": t.how, "doc": t.doc} for t in first]
+
+
+def _incidents(data: ReportData) -> Iterator[Todo]:
+    by_id = {s.id: s for s in data.signatures}
+    for i in records(data.incidents):
+        first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
+        action = advice(first.first_action) if first else say("")
+        facts: dict[str, object] = {"what": titles(data, i["signatures"], i["class"]), "start": _minute(data, i["started_at"])}
+        facts |= {"failures": en.counted(i["failures"], "failed attempt"), "span": _span(data, i)}
+        facts["hit"] = _hit(i["failures"], len(i["runs"]))
+        facts["issue"] = say(en.TODO_ISSUES, issues=issues(i["issues"])) if i["issues"] else _no_issue(data, i)
+        to = doc(data, first.runbook) if first else None
+        end = instant(i["ended_at"])
+        if end is None or end > data.window.end:
+            yield Todo(_OPEN, say(en.TODO_OPEN, **facts), action, to)
+            continue
+        back = last_before(data, i["class"], i["signatures"])
+        template, rank = en.TODO_PLAIN, _OVER
+        if back is not None:
+            template, rank = en.TODO_BACK, _NOVEL
+            facts["days"] = en.counted(back, "day")
+        elif days_known(data) == len(data.history) > 0:
+            template = en.TODO_NEW
+            rank = _OVER if i["issues"] else _NOVEL
+        how = say(en.TODO_RECOVERED, action=action, at=when(end, data.window))
+        yield Todo(rank, say(template, **facts), how, to)
+
+
+def _no_issue(data: ReportData, i: Mapping[str, Any]) -> Rich:
+    known = coverage_of(data, "issues").complete and i["runs"]
+    return say(en.TODO_NO_ISSUE) if known else say("")
+
+
+def _hit(failures: int, runs: int) -> str:
+    text = en.counted(failures, "failed attempt")
+    return f"{text} of {en.counted(runs, 'run')}" if runs else text
+
+
+def _span(data: ReportData, i: Mapping[str, Any]) -> str:
+    """Return from its first to its last failure."""
+    start, end = instant(i["started_at"]) or 0, instant(i["ended_at"]) or data.window.end
+    mine = [
+        at
+        for c, t in zip(data.failures["class"], data.failures["failed_at"], strict=True)
+        if c == i["class"] and (at := instant(t)) is not None and start <= at < end
+    ]
+    first, last = _minute(data, start), _minute(data, max(mine, default=start))
+    return first if first == last else f"{first}–{last}"
+
+
+def _minute(data: ReportData, at: Any) -> str:
+    return minute(at, data.window) or ""
+
+
+def _holes(data: ReportData) -> Iterator[Todo]:
+    """Return what hides the verdict; sources with the same holes are one line."""
+    found: dict[tuple[Window, ...], list[Mapping[str, Any]]] = {}
+    for r in data.reasons:
+        if r["rule"] == "hole":
+            found.setdefault(tuple(merge(coverage_of(data, r["what"]).gaps)), []).append(r)
+        if r["rule"] == "no-source":
+            keys = joined([code(k) for k in ("loki.url", "prometheus.url", "kubernetes.dump")], ", ")
+            yield Todo(_HOLE, say(en.TODO_SOURCE), say(en.TODO_SOURCE_HOW, keys=keys))
+    for same in found.values():
+        what = no_data(coverage_of(data, same[0]["what"]), data.window)
+        also = [en.WHAT[r["what"]] for r in same[1:]]
+        first = en.WHAT[same[0]["what"]]
+        said = [say(en.TODO_ERROR, source=source_name(r["what"], r["source"]), error=code(r["error"])) for r in same if r.get("error")]
+        how = say(en.TODO_HOLE_HOW, error=joined(said, ""), command=code(f"aislot daily --date {data.date}"))
+        yield Todo(_HOLE, say(en.TODO_HOLE, what=what.replace(first, " and ".join([first, *also]), 1)), how)
+
+
+def _missed(data: ReportData) -> Iterator[Todo]:
+    missed: dict[str, dict[str, Any]] = {}
+    for r in records(data.alert_audit):
+        if r["verdict"] == "missed":
+            missed.setdefault(r["alert"], r)
+    for kind, rank in (("page", _MISSED), ("ticket", _TICKET)):
+        names = [n for n in missed if severity_of(data, n) == kind]
+        if not names:
+            continue
+        facts: dict[str, object] = {"severity": kind, "n": len(names)}
+        facts["at"] = when(missed[names[0]]["expected_start"], data.window)
+        facts["what"] = _about(data, names[0])
+        facts["alert"] = joined([code(n) for n in names], ", ")
+        many = len(names) > 1
+        what = say(en.TODO_MISSED_MANY if many else en.TODO_MISSED, **facts)
+        yield Todo(rank, what, say(en.TODO_MISSED_HOW_MANY if many else en.TODO_MISSED_HOW, **facts), _runbook(data, names[0]))
+
+
+def _about(data: ReportData, name: str) -> Rich:
+    """Name what an alert counts: its signatures, else the alert."""
+    ids = next((e["signatures"] for e in data.expected if e["alert"] == name), ())
+    return say(titles(data, ids, "")) if ids else Rich([alert(data, name)])
+
+
+def _runbook(data: ReportData, name: str) -> Span | None:
+    return doc(data, next((str(e.get("runbook", "")) for e in data.expected if e["alert"] == name), ""))
+
+
+def _gone(data: ReportData) -> Iterator[Todo]:
+    mine = data.attempts[data.attempts["kind"].isin([k for k in data.totals if k in set(data.attempts["kind"])])]
+    gone = int((mine["outcome"] == "vanished").sum())
+    if gone and coverage_of(data, "jobs").complete is False:
+        yield Todo(_GONE, say(en.TODO_GONE, n=en.counted(gone, "attempt")), say(en.TODO_GONE_HOW))
+
+
+def _budget(data: ReportData) -> Iterator[Todo]:
+    promised = {o.name: o for o in data.objectives}
+    for r in records(data.slo):
+        left = budget(r)
+        if left is None or r["policy"] in {None, "ok"}:
+            continue
+        facts = {"left": number(abs(left.left)), "policy": en.POLICIES.get(r["policy"], r["policy"])}
+        facts |= {"failed": en.counted(left.failed, "failure"), "allowed": number(left.allowed)}
+        facts |= {"window": en.WINDOW_WORDS.get(r["window"], r["window"]), "spent": percent(r["budget_spent_ratio"])}
+        template = en.TODO_BUDGET if left.left < 0 else en.TODO_BUDGET_LEFT
+        to = promised.get(r["slo"])
+        yield Todo(_BUDGET, say(template, **facts), say(en.TODO_BUDGET_HOW, **facts), doc(data, to.runbook) if to else None)
+
+
+def _others(data: ReportData) -> Iterator[Todo]:
+    """Return the failures that no incident is made of."""
+    rest: Sequence[Group] = [g for g in groups(data) if not g.signatures]
+    rows = [r for g in rest for r in g.rows]
+    if rows:
+        numbers = sorted({n for g in rest for n in g.issues})
+        tied = say(en.TODO_ISSUES, issues=issues(numbers)) if numbers else say(en.TODO_NO_ISSUE if no_issue(data, rows) else "")
+        what = say(en.TODO_OTHER, failures=en.counted(len(rows), "failed attempt"), issue=tied)
+        yield Todo(_OTHER, what, say(en.TODO_OTHER_HOW, link=link(en.HEADS["failed"], "#failed")))
+    for g in groups(data):
+        if g.signatures and g.failure_class == "other":
+            first = next((s for s in data.signatures if s.id in g.signatures), None)
+            what = say(en.TODO_OTHER_KNOWN, what=titles(data, g.signatures, ""), hit=_hit(len(g.rows), g.runs))
+            yield Todo(_OTHER, what, advice(first.first_action) if first else say(""), doc(data, first.runbook) if first else None)

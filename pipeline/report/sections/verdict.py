@@ -1,0 +1,173 @@
+"""Section 1: the day in one sentence, and which rule gave the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.model import Coverage
+from pipeline.report import english as en
+from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, records
+from pipeline.report.rich import Rich, Span, code, joined, say
+from pipeline.report.sections.common import alert, no_data, rows_link, shown_share, source_name
+from pipeline.report.text import (
+    MIN_PERCENT,
+    NBSP,
+    duration,
+    instant,
+    percent,
+    percent_beside,
+    percents,
+    when,
+)
+
+_MANY = {"page-threshold", "ticket-threshold"}
+
+
+def sentence(data: ReportData) -> Rich:
+    """Return the verdict in words."""
+    parts: list[Rich] = []
+    seen = "" if data.totals[HEADLINE]["complete"] else en.SEEN
+    if data.verdict == "grey":
+        parts.append(say(en.NO_VERDICT, why="; ".join(_hidden(data, r) for r in _level(data, "grey"))))
+    facts = joined([*_outcomes(data), _incidents(data), *_availability(data), _data(data)], " · ")
+    return joined([*parts, say("{seen}{facts}", seen=seen.capitalize() if parts else seen, facts=facts)], " ")
+
+
+def because(data: ReportData) -> dict[str, Rich]:
+    """Return which rules gave the verdict: a lead and a text."""
+    held = _level(data, data.verdict)
+    if not held:
+        return {"lead": say(en.GREEN), "text": _green(data)}
+    kinds = list(dict.fromkeys(str(r["rule"]) for r in held))
+    texts = [_said(data, [r for r in held if r["rule"] == k]) for k in kinds]
+    why = joined([t for ts in texts for t in ts], "; ")
+    if data.verdict == "grey":
+        return {"lead": say(en.GREY), "text": say(en.GREY_WHY, why=why)}
+    lead = say(en.BY, verdict=data.verdict.capitalize(), rules=en.rules(len(kinds)))
+    return {"lead": lead, "text": say("{why}.", why=why)}
+
+
+def _level(data: ReportData, level: str) -> list[Mapping[str, Any]]:
+    return [r for r in data.reasons if r["level"] == level]
+
+
+def _outcomes(data: ReportData) -> list[Rich]:
+    """Return `148 of 164 builds and mirrors ok (…), codegen-check 33 of 42`."""
+    t = data.totals[HEADLINE]
+    failed = any(data.totals[g]["failed"] for g in data.totals)
+    if not t["finished"]:
+        unasked = not t["complete"] and not coverage_of(data, "jobs").configured
+        first = say(en.OK_UNKNOWN if unasked else en.OK_NONE)
+    else:
+        n, ok = t["finished"], t["finished"] - t["failed"]
+        k = rows_link(shown_share(ok, n), "#failed" if failed else "#health")
+        interval = percents(1 - t["failure_high_ratio"], 1 - t["failure_low_ratio"])
+        form = en.OK_RATIO if n >= MIN_PERCENT else en.OK_OF
+        first = say(form, k=k, ratio=percent(ok / n), interval=interval, nbsp=NBSP)
+    others = [(kind, data.totals[kind]) for kind in other_kinds(data)]
+    rest = [
+        say(en.KIND_OF, kind=kind, k=rows_link(shown_share(t["finished"] - t["failed"], t["finished"]), "#failed"))
+        if t["failed"]
+        else say(en.KIND_OF, kind=kind, k=shown_share(t["finished"], t["finished"]))
+        for kind, t in others
+        if t["finished"] or t["complete"]
+    ]
+    return [joined([first, *rest], ", ")]
+
+
+def _incidents(data: ReportData) -> Rich:
+    ends = [instant(e) for e in data.incidents["ended_at"]]
+    still_open = sum(1 for e in ends if e is None or e > data.window.end)
+    whole = bool(data.totals["all"]["complete"]) and not coverage_of(data, "logs").gaps
+    words = en.incidents(len(ends), still_open, whole=whole)
+    count, comma, rest = words.partition(", ")
+    return say("{n}{rest}", n=rows_link(count, "#failed", there=bool(ends)), rest=comma + rest)
+
+
+def _availability(data: ReportData) -> list[Rich]:
+    """Return `7-day SLO 98.1 % < 99 %, budget 190 % spent` of the first objective that has no limit of time."""
+    rows = [r for r in records(data.slo) if r["slo"] != "recovery"]
+    if not rows:
+        return []
+    r, window = rows[0], en.WINDOWS.get(rows[0]["window"], rows[0]["window"])
+    if r["ratio"] is None:
+        return [say(en.SLO_EMPTY if r["total"] == 0 else en.SLO_UNKNOWN, window=window)]
+    limit = r["objective_ratio"]
+    sign = "<" if r["ratio"] < limit else "≥"
+    ratios = rows_link(f"{percent_beside(r['ratio'], limit)} {sign} {percent(limit, 3)}", "#objectives")
+    if r["budget_spent_ratio"] is None:
+        return [say(en.SLO_BARE, window=window, ratios=ratios)]
+    return [say(en.SLO, window=window, ratios=ratios, spent=percent(r["budget_spent_ratio"]))]
+
+
+def _data(data: ReportData) -> Rich:
+    if not any(c.configured for c in data.coverage):
+        return say(en.UNASKED)
+    missing = [c for c in data.coverage if c.complete is False and _longest(c) > data.max_gap_s]
+    if missing:
+        names = ", ".join(source_name(c.what, c.source) for c in missing)
+        return say("{data}: {names}", data=en.INCOMPLETE, names=names)
+    return say("{data}{holes}", data=en.COMPLETE, holes=_overlooked(data))
+
+
+def _overlooked(data: ReportData) -> Rich:
+    longest = max((_longest(c) for c in data.coverage if c.complete is False), default=0.0)
+    return say(en.GREEN_HOLES, gap=duration(longest), key=code("verdict.max_gap")) if longest else Rich(())
+
+
+def _longest(c: Coverage) -> float:
+    return max((g.seconds for g in c.gaps), default=0.0)
+
+
+def _green(data: ReportData) -> Rich:
+    configured = [c for c in data.coverage if c.configured]
+    complete = sum(1 for c in configured if c.complete or (c.complete is False and _longest(c) <= data.max_gap_s))
+    return say(en.GREEN_WHY, complete=complete, configured=len(configured), holes=_overlooked(data))
+
+
+def _hidden(data: ReportData, r: Mapping[str, Any]) -> str:
+    return no_data(coverage_of(data, r["what"]), data.window) if r["rule"] == "hole" else en.REASONS[r["rule"]]
+
+
+def _said(data: ReportData, held: Sequence[Mapping[str, Any]]) -> list[Rich]:
+    """Say the reasons of one rule; several thresholds are one sentence."""
+    rule = str(held[0]["rule"])
+    if rule in _MANY and len(held) > 1:
+        return [say(en.REASONS[f"{rule}s"], n=len(held), at=when(held[0]["at"], data.window))]
+    return [_one(data, r) for r in held]
+
+
+def _one(data: ReportData, r: Mapping[str, Any]) -> Rich:
+    facts: dict[str, object] = {k: v for k, v in r.items() if isinstance(v, str | int)}
+    facts |= {"at": when(r["at"], data.window), "times": en.times(r.get("times", 1))}
+    facts |= {"alert": alert(data, r.get("alert")), "mttr": duration(r.get("mttr_s")), "limit": duration(r.get("limit_s"))}
+    template = en.REASONS[str(r["rule"])]
+    if r["rule"] == "hole":
+        template, more = _hole(data, r)
+        facts |= more
+    if r["rule"] == "failed-attempt":
+        facts["failures"] = Span(en.counted(r["failures"], "failed attempt"))
+    if r["rule"] in {"objective-missed", "budget-policy"}:
+        facts |= _objective(r)
+    return say(template, **facts)
+
+
+def _hole(data: ReportData, r: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
+    facts: dict[str, object] = {"source": source_name(r["what"], r["source"]), "length": duration(r["longest_s"])}
+    if r.get("error"):
+        return en.REASONS["hole-error"], facts | {"error": code(r["error"])}
+    over = say(en.MAX_GAP, gap=duration(data.max_gap_s), key=code("verdict.max_gap"))
+    facts |= {"holes": en.counted(r["holes"], "hole"), "over": over}
+    return en.REASONS["hole-one" if r["holes"] == 1 else "hole"], facts
+
+
+def _objective(r: Mapping[str, Any]) -> dict[str, object]:
+    facts: dict[str, object] = {"slo": en.OBJECTIVES.get(r["slo"], r["slo"])}
+    if "ratio" in r:
+        limit = r["objective_ratio"]
+        facts |= {"ratio": percent_beside(r["ratio"], limit), "objective": percent(limit, 3)}
+    if "policy" in r:
+        spent = percent(r["budget_spent_ratio"])
+        facts |= {"spent": spent, "policy": en.POLICIES.get(r["policy"], r["policy"])}
+    return facts

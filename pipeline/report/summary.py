@@ -1,0 +1,120 @@
+"""`summary.json`: every figure that people are shown, unrounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pipeline.model import NS, Coverage, Window, instant_text, merge
+from pipeline.report.data import ReportData, other_kinds, plain, records
+from pipeline.report.figures import budget, builds, quarters, streams
+from pipeline.report.sections import signals
+from pipeline.report.sections.sources import unknown_ends
+
+_SOURCES = ("loki", "prometheus", "kubernetes", "github")
+_HOUR = 3600 * NS
+
+
+def summary(data: ReportData) -> dict[str, Any]:
+    """Return `summary.json`."""
+    return {
+        "report": "daily",
+        "date": str(data.date),
+        "made_at": instant_text(data.made_at // NS * NS),
+        "verdict": data.verdict,
+        "reasons": [plain(dict(r)) for r in data.reasons],
+        "data": {n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s) for n in _SOURCES},
+        "golden": {k: plain(dict(v)) for k, v in data.totals.items()},
+        "signals": [_signal(data, s) for s in signals.of(data)],
+        "thresholds": [_rule(e) for e in data.expected],
+        "history": [plain(dict(h) | {"date": str(h["date"])}) for h in data.history],
+        "by_15m": _by_15m(data),
+        "build_hours": _build_hours(data),
+        "stream": [_stream(data, s) for s in streams(data)],
+        "failures": records(data.failures),
+        "incidents": records(data.incidents),
+        "alert_audit": records(data.alert_audit),
+        "slo": {str(r["slo"]): _objective(r) for r in records(data.slo)},
+        "ambiguous_links": data.ambiguous,
+        "unknown_outcomes": unknown_ends(data),
+        "left_out": {"attempts": data.left_out[0], "incidents": data.left_out[1]},
+        "inputs": plain(dict(data.inputs)),
+        "versions": dict(data.versions),
+        "settings": list(data.changed_settings),
+    }
+
+
+def _joined(known: Sequence[Coverage], max_gap_s: float) -> dict[str, Any]:
+    """Join what was asked of one source: complete when no configured part has a hole longer than overlooked."""
+    parts = {c.what: _source(c, max_gap_s) for c in known}
+    sure = [p["complete"] for p in parts.values() if p["complete"] is not None]
+    return {
+        "configured": any(c.configured for c in known),
+        "complete": all(sure) if sure else None,
+        "rows": sum(p["rows"] for p in parts.values()),
+        "gaps": _spans(merge(g for c in known if c.configured for g in c.gaps)),
+        "proof": {k: p["proof"] for k, p in parts.items()},
+        "parts": parts,
+    }
+
+
+def _source(c: Coverage, max_gap_s: float) -> dict[str, Any]:
+    longest = max((g.seconds for g in c.gaps), default=0.0)
+    return {
+        "configured": c.configured,
+        "complete": longest <= max_gap_s if c.complete is False else c.complete,
+        "rows": c.rows,
+        "gaps": _spans(merge(c.gaps)),
+        "proof": plain(dict(c.proof)),
+    }
+
+
+def _spans(gaps: Sequence[Window]) -> list[list[str]]:
+    return [[instant_text(g.start), instant_text(g.end)] for g in gaps]
+
+
+def _rule(e: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule's facts, its instants as text."""
+    spans = [[instant_text(a), None if b is None else instant_text(b)] for a, b in e["intervals"]]
+    worst_at = None if e["worst_at"] is None else instant_text(e["worst_at"])
+    return plain(dict(e) | {"intervals": spans, "worst_at": worst_at})  # type: ignore[no-any-return]
+
+
+def _signal(data: ReportData, s: signals.Signal) -> dict[str, Any]:
+    raw = signals.raw(data, s)
+    return raw | {k: None if raw[k] is None else instant_text(raw[k]) for k in ("reached_at", "worst_at")}
+
+
+def _by_15m(data: ReportData) -> list[dict[str, Any]]:
+    """Return what finished per 15 min; `complete` false makes a number a lower bound."""
+    groups = {"build+mirror": ("build", "mirror")} | {k: (k,) for k in other_kinds(data)}
+    counts = {name: quarters(data, kinds) for name, kinds in groups.items()}
+    rows = []
+    for found in zip(*counts.values(), strict=True):
+        cells = {n: {"succeeded": q.succeeded, "failed": q.failed} for n, q in zip(counts, found, strict=True)}
+        rows.append({"start": instant_text(found[0].start), "complete": found[0].whole} | cells)
+    return rows
+
+
+def _build_hours(data: ReportData) -> list[dict[str, Any]]:
+    by_hour: dict[int, list[float]] = {}
+    for at, seconds in builds(data):
+        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds)
+    return [
+        {"start": instant_text(h), "n": len(v), "p50_s": float(np.median(v)), "p95_s": float(np.quantile(v, 0.95))}
+        | {"max_s": max(v)}
+        for h, v in sorted(by_hour.items())
+    ]
+
+
+def _stream(data: ReportData, s: Any) -> dict[str, Any]:
+    texts = {k: None if v is None else instant_text(v) for k, v in (("first", s.first), ("last", s.last))}
+    return {"signature": s.id, "lines": s.lines} | texts | {"by_15m": list(s.by_15m)}
+
+
+def _objective(r: Mapping[str, Any]) -> dict[str, Any]:
+    left = budget(r)
+    return dict(r) | {"budget": None if left is None else asdict(left)}

@@ -1,0 +1,362 @@
+"""Invented days whose numbers agree, for the report: a red, a green, a grey, an amber and an empty one.
+
+Attempts and lines are invented, everything else is what the pipeline's own pure functions make of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline import catalog
+from pipeline.model import NS, Coverage, Window
+from pipeline.report.view import ReportData
+from pipeline.rules import run_token
+from pipeline.signals import alerts, failures, golden, incidents
+from pipeline.signals.alerts import Expected
+from pipeline.signals.verdict import verdict
+from tests.tables import DATE, DAY, KINDS, at, attempt, attempts, line, lines, ns, span, table
+
+RULES = catalog.load()
+IMAGES = ("web-console", "api-gateway", "control-plane", "worker", "agent-runner")
+SOURCES = (
+    ("logs", "loki"),
+    ("jobs", "prometheus"),
+    ("alerts", "prometheus"),
+    ("events", "kubernetes"),
+    ("issues", "github"),
+)
+DOCS = "https://example.com/codex-k8s/blob/main"
+MADE_AT = ns("00:20", 1)
+Row = dict[str, Any]
+
+
+def run_id(n: int) -> str:
+    """Return the n-th run's id."""
+    h = hashlib.sha256(f"run {n}".encode()).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-9{h[17:20]}-{h[20:32]}"
+
+
+def between(n: int, low: float, high: float) -> float:
+    """Return the n-th of numbers that are spread over an interval, the same on every machine."""
+    return low + (high - low) * (n * 0.6180339887 % 1)
+
+
+def when(seconds: float) -> pd.Timestamp:
+    """Return an instant of the day by its seconds."""
+    return pd.Timestamp(DAY.start + round(seconds) * NS, tz="UTC")
+
+
+def job(kind: str, start_s: float, length_s: float, outcome: str = "succeeded", run: int | None = None, **more: Any) -> Row:
+    """Return an attempt of a kind that began at a second of the day."""
+    image = more.pop("image", IMAGES[int(start_s) % 5])
+    own = run_id(run) if run is not None else None
+    token = run_token(own) if own else hashlib.sha256(str(start_s).encode()).hexdigest()[:12]
+    names = {
+        "build": f"codex-k8s-kaniko-{image}-{token}",
+        "mirror": f"codex-k8s-mirror-node-22-{hashlib.sha256(f'm{start_s}'.encode()).hexdigest()[:8]}",
+        "codegen-check": f"codex-k8s-codegen-check-{token}",
+    }
+    facts = {"image": image if kind == "build" else None, "run_id": own, "issue": more.pop("issue", None)}
+    facts |= {"job_name": names[kind], "linked_by": "job_token" if own else None, "end_uncertainty_s": 0.0}
+    return attempt(when(start_s), when(start_s + length_s), outcome, kind, **(facts | {"outcome_source": "event"} | more))
+
+
+def quiet_jobs(runs: int, first: int = 0, mirrors: int = 12, hours: tuple[float, float] = (0.6, 23.2)) -> Iterator[Row]:
+    """Return what a day does of itself: runs that build some images and check them, most of them in office hours."""
+    for n in range(runs):
+        spread = between(n, 0, 1)
+        centre = hours[0] + (hours[1] - hours[0]) * (0.5 + (spread - 0.5) * (0.35 + 0.65 * abs(2 * spread - 1)))
+        start = centre * 3600
+        for i in range(2 + n % 4):
+            length = between(7 * n + i, 130, 420) * (1.15 if i == 3 else 1)
+            yield job("build", start + 40 * i, length, run=first + n, image=IMAGES[(n + i) % 5], issue=201 + n % 23)
+        yield job("codegen-check", start + 15, between(n, 18, 31), run=first + n, issue=201 + n % 23)
+    for n in range(mirrors):
+        yield job("mirror", between(3 * n + 1, hours[0], hours[1]) * 3600, between(n, 25, 90))
+
+
+def bad_jobs() -> Iterator[Row]:
+    """Return the red day's two incidents and two mirrors that failed."""
+    cache = [(0, 205), (1, 211), (2, 214), (3, 216), (4, 218), (5, 205)]
+    ends = "09:06:12 09:14:03 09:14:31 09:16:20 09:17:48 09:19:05 09:19:52 09:21:10 09:22:37 09:24:02 09:25:44 09:27:30"
+    for n, end in enumerate([*ends.split(), "09:29:15", "09:31:08"]):
+        run, issue = cache[0] if n == 2 else cache[n % 6]
+        stop = (ns(end) - DAY.start) / NS
+        length = between(n, 118, 246)
+        yield job("build", stop - length, length, "failed", 900 + run, image=IMAGES[run % 5], issue=issue)
+    for n, (run, issue) in enumerate(cache):
+        stop = (ns("09:33:53") - DAY.start) / NS + 83 * n
+        yield job("build", stop - 231, 231, run=900 + run, image=IMAGES[run % 5], issue=issue)
+    refs = [(6, 205), (7, 219), (8, 221), (9, 222), (10, 205)]
+    ends = "10:52:07 10:58:19 11:06:33 11:14:48 11:20:26 11:31:02 11:40:15 11:52:44 11:58:40"
+    for n, end in enumerate(ends.split()):
+        run, issue = refs[n % 5]
+        yield job("codegen-check", (ns(end) - DAY.start) / NS - 22, 22, "failed", 900 + run, issue=issue)
+    for n, (run, issue) in enumerate(refs):
+        yield job("codegen-check", (ns("12:05:31") - DAY.start) / NS + 41 * n - 25, 25, run=900 + run, issue=issue)
+    for end in ("17:40:51", "17:41:33"):
+        yield job("mirror", (ns(end) - DAY.start) / NS - 30, 30, "failed", end_uncertainty_s=15.0)
+    yield job("build", 57_600, 1872, run=950, image="web-console", issue=230)
+
+
+def numbered(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return `attempts`, numbered by name."""
+    seen: dict[str, int] = {}
+    out = []
+    for r in sorted(rows, key=lambda r: (r["created_at"], r["job_name"])):
+        seen[r["job_name"]] = seen.get(r["job_name"], 0) + 1
+        out.append(r | {"attempt": seen[r["job_name"]]})
+    return attempts(*out)
+
+
+_SAID = {
+    "build": ("manifest-unknown", "cache-retrieval"),
+    "codegen-check": ("build-ref",),
+    "mirror": (),
+}
+_TEXT = {
+    "build": "wait kaniko job {job}: job failed; logs: … error building image: error while retrieving image from cache: "
+    "GET http://registry:5000/v2/web-console/cache/manifests/9c41…: MANIFEST_UNKNOWN: manifest unknown",
+    "codegen-check": "fatal: '-b feature/x' is not a commit and a branch '-b feature/x' cannot be created from it",
+    "mirror": "mirror job {job} failed: dial tcp 10.96.14.7:5000: i/o timeout",
+}
+
+
+def lines_of(frame: pd.DataFrame, extra: Sequence[Row] = ()) -> pd.DataFrame:
+    """Return the lines that failures leave: by the job's pod, the control-plane and the worker."""
+    rows: list[Row] = []
+    for i, a in frame[frame["outcome"] == "failed"].iterrows():
+        text = _TEXT[a["kind"]].format(job=a["job_name"])
+        facts = {"job": a["job_name"], "job_name": a["job_name"], "kind": a["kind"], "attempt_index": i}
+        facts |= {"run_id": a["run_id"], "line": text, "err": text}
+        for seconds, app, level in ((-0.4, a["job_name"], None), (0.1, "codex-k8s-control-plane", "ERROR"), (0.3, "codex-k8s-worker", "WARN")):
+            end = a["ended_at"] + pd.Timedelta(seconds=seconds)
+            rows.append(line(end, *_SAID[a["kind"]], **(facts | {"app": app, "level": level})))
+    return lines(*rows, *extra)
+
+
+def grumbles(n: int) -> list[Row]:
+    """Return bad lines that mean nothing."""
+    text = "slot lease renewal took longer than expected"
+    return [line(when(between(i, 18_000, 77_000)), level="WARN", app="codex-k8s-worker", line=text) for i in range(n)]
+
+
+def complete(rows: Mapping[str, int], gaps: Mapping[str, Sequence[Window]] | None = None, **proofs: Mapping[str, Any]) -> list[Coverage]:
+    """Return coverage of a day: whole, but for the holes that are named."""
+    holes = gaps or {}
+    usual: dict[str, dict[str, Any]] = {
+        "logs": {"counted": rows["logs"], "reconciled": rows["logs"], "found": {"not_parsed": 2, "redactions": 3}, "windows": 24},
+        "jobs": {"scrapes": 2880, "expected": 2880},
+        "alerts": {"method": "rule evaluations", "evaluations": 5760, "samples": 0},
+        "events": {"method": "kubectl", "lists": 24},
+        "issues": {"method": "comments", "comments": rows["issues"], "pages": 3},
+    }
+    ends = {"first": ns("00:00:00.1"), "last": ns("23:59:59.8")}
+    return [
+        Coverage(
+            *(what, source, True, not holes.get(what), rows[what], list(holes.get(what, ()))),
+            usual[what] | (ends if rows[what] else {}) | dict(proofs.get(what, {})),
+        )
+        for what, source in SOURCES
+    ]
+
+
+def rule(e: Expected) -> Row:
+    """Return a rule's facts as the steps gather them."""
+    r = e.rule
+    facts = {"alert": r.name, "severity": r.severity, "summary": r.summary, "measure": r.measure, "kinds": list(r.kinds)}
+    facts |= {"signatures": list(r.signatures), "apps": list(r.apps), "op": r.op, "threshold": r.threshold}
+    facts |= {"window_s": r.window_s, "minimum": r.minimum, "runbook": r.runbook, "intervals": list(e.intervals)}
+    return facts | {"worst": e.worst, "worst_at": e.worst_at, "worst_of": e.worst_of}
+
+
+def totals_of(builds: int, mirrors: int, checks: int, failed: int = 0, p95: float = 441.0, backlog: int = 10) -> Row:
+    """Return an earlier day's totals."""
+
+    def one(finished: int, bad: int) -> Row:
+        between = golden.wilson(bad, finished) or (None, None)
+        facts = {"started": finished, "finished": finished, "failed": bad, "succeeded": finished - bad}
+        facts |= {"failure_ratio": bad / finished if finished else None, "durations": finished - bad}
+        facts |= {"failure_low_ratio": between[0], "failure_high_ratio": between[1], "duration_p50_s": 226.0}
+        facts |= {"duration_p95_s": p95, "duration_max_s": 533.0, "backlog_max": backlog, "pending_max": 2}
+        return facts | {"manifest_unknown_lines": 0, "complete": True, "lines_complete": True}
+
+    groups = {"build+mirror": one(builds + mirrors, failed), "all": one(builds + mirrors + checks, failed)}
+    return groups | {"build": one(builds, failed), "mirror": one(mirrors, 0), "codegen-check": one(checks, 0)}
+
+
+def past(n: int = 7) -> list[Row]:
+    """Return the days before, latest first; what is older than `n` days was never pulled."""
+    sizes = [(172, 22, 42), (160, 20, 40), (155, 26, 38), (149, 22, 41), (171, 24, 40), (168, 24, 39), (101, 12, 22)]
+    worst = {r.name: 0.0 for r in RULES.alerts if r.measure != "recovery"}
+    out = []
+    for i, size in enumerate(sizes):
+        date = DATE - dt.timedelta(days=i + 1)
+        known = {"totals": totals_of(*size, p95=441.0 + 7 * (i % 3), backlog=9 + i % 3), "worst": worst}
+        out.append({"date": date} | (known if i < n else {"totals": None, "worst": {}}))
+    return out
+
+
+def objectives(good: int | None, total: int | None, recovered: tuple[int, int] | None) -> pd.DataFrame:
+    """Return `slo`: build availability of good of total, and incidents that recovered in time."""
+    ratio = good / total if good is not None and total else None
+    spent = None if ratio is None else (1 - ratio) / 0.01
+    policy = None if spent is None else "stabilise" if spent > 0.8 else "ok"
+    row = {"day": at("00:00"), "window": "7d"}
+    in_time, cases = recovered or (None, None)
+    return table(
+        "slo",
+        row | {"slo": "build_availability", "good": good, "total": total, "ratio": ratio, "objective_ratio": 0.99}
+        | {"budget_spent_ratio": spent, "policy": policy},
+        row | {"slo": "recovery", "good": in_time, "total": cases, "objective_ratio": 1.0}
+        | {"ratio": in_time / cases if cases and in_time is not None else None},
+    )
+
+
+def day(
+    jobs: pd.DataFrame,
+    told: pd.DataFrame,
+    coverage: Sequence[Coverage],
+    fired: pd.DataFrame,
+    promised: pd.DataFrame,
+    **more: Any,
+) -> ReportData:
+    """Return a day's report data: what the pipeline's own functions make of attempts and lines."""
+    gaps = {c.what: list(c.gaps) for c in coverage if c.configured}
+    found = failures.failures(jobs, told, DAY, RULES.signatures, RULES.phrases, KINDS)
+    cases = incidents.incidents(found, jobs, fired, table("issue_runs"), RULES.alerts, 1800.0, 300.0)
+    expected = alerts.expected(RULES.alerts, jobs, told, cases, DAY)
+    audited = alerts.audit(expected, fired, DAY, 300.0, gaps)
+    if "alerts" not in gaps:
+        audited = table("alert_audit")
+    judged = verdict(DAY, expected, cases, len(found), promised, coverage, RULES.objectives, 0.0)
+    data = ReportData(
+        date=DATE,
+        window=DAY,
+        made_at=MADE_AT,
+        attempts=golden.touching(jobs, DAY),
+        lines=told,
+        golden=golden.golden_signals(jobs, told, DAY, gaps, KINDS),
+        totals=golden.day_totals(jobs, told, DAY, gaps, KINDS),
+        history=past(),
+        failures=found,
+        incidents=cases,
+        alerts=fired,
+        alert_audit=audited,
+        expected=[rule(e) for e in expected],
+        slo=promised,
+        coverage=coverage,
+        verdict=judged.verdict,
+        reasons=judged.reasons,
+        signatures=RULES.signatures,
+        ambiguous=0,
+        left_out=(0, 0),
+        namespaces=["codex-k8s-prod"],
+        docs_url=DOCS,
+        max_gap_s=0.0,
+        inputs={"lake": "lake", "rows": {c.what: c.rows for c in coverage}},
+        versions={"aislot": "0.4.0", "queries": "3f81c2d07a11", "loki": "3.7.8", "prometheus": "3.7.0"},
+        changed_settings=["loki.url = http://loki:3100", "github.repository = codex-k8s/codex-k8s"],
+        earlier=table("failures"),
+        objectives=RULES.objectives,
+    )
+    return dataclasses.replace(data, **more)
+
+
+def red() -> ReportData:
+    """Return a day with two incidents, one of them too long, a page that never came and one that nobody expected."""
+    jobs = numbered([*quiet_jobs(28, mirrors=18), *bad_jobs()])
+    told = lines_of(jobs, grumbles(31))
+    rows = {"logs": 48_213, "jobs": 31_604, "alerts": 5, "events": 412, "issues": 66}
+    fired = [
+        ("AI_SLOT_BUILD_FAILURE_BURST", "page", "09:16:30", "09:43:30"),
+        ("AI_SLOT_BUILD_FAILURE_RATE_ELEVATED", "ticket", "09:08:30", "10:30:30"),
+        ("AI_SLOT_CODEGEN_CHECK_BUILD_REF_INVALID", "page", "10:54:13", "12:14:30"),
+        ("AI_SLOT_BUILD_MTTR_SLO_RISK", "ticket", "11:24:30", None),
+        ("AI_SLOT_BUILD_FAILURE_BURST", "page", "17:55:00", "18:02:00"),
+    ]
+    history = table("alerts", *(
+        {"alert": a, "severity": s, "started_at": at(b), "ended_at": e and at(e), "labels": {}, "source": "prometheus"}
+        for a, s, b, e in fired
+    ))
+    before = {"failure_id": "f-0000000000", "class": "build-ref", "signatures": ["build-ref"], "kind": "codegen-check"}
+    earlier = table("failures", before | {"failed_at": at("14:02:11", -6), "job_name": "codex-k8s-codegen-check-1"})
+    coverage = complete(rows, alerts={"samples": 1166})
+    return day(jobs, told, coverage, history, objectives(1291, 1316, (2, 3)), earlier=earlier)
+
+
+def green() -> ReportData:
+    """Return a day on which nothing failed and nothing is missing."""
+    jobs = numbered(quiet_jobs(41, mirrors=30))
+    rows = {"logs": 51_077, "jobs": 33_918, "alerts": 0, "events": 388, "issues": 58}
+    return day(jobs, lines_of(jobs, grumbles(12)), complete(rows), table("alerts"), objectives(1799, 1806, (1, 1)))
+
+
+def grey() -> ReportData:
+    """Return a day with a hole in the scrapes, on which nothing that was seen failed."""
+    hole = span("10:14:12", "12:51:12")
+    seen = [r for r in quiet_jobs(38, mirrors=20) if not hole.intersect(Window(r["started_at"].value, r["ended_at"].value))]
+    gone = {"outcome": "vanished", "ended_at": None, "duration_s": None, "outcome_source": None, "end_uncertainty_s": None}
+    lost = [job("build", 36_500 + 60 * n, 300, run=800 + n) | gone | {"last_seen_at": at("10:14")} for n in range(4)]
+    rows = {"logs": 44_902, "jobs": 27_455, "alerts": 0, "events": 351, "issues": 49}
+    coverage = complete(rows, {"jobs": [hole], "alerts": [hole]}, jobs={"scrapes": 2566}, alerts={"evaluations": 5130})
+    jobs = numbered([*seen, *lost])
+    return day(jobs, lines_of(jobs), coverage, table("alerts"), objectives(1799, 1806, (0, 0)))
+
+
+def amber() -> ReportData:
+    """Return a small day from a kubectl dump on a young lake: one failed mirror, so few builds that no ratio is judged."""
+    jobs = numbered(
+        [
+            job("build", 32_000, 251, run=1, issue=207),
+            job("build", 36_100, 318, run=2, issue=208),
+            job("codegen-check", 32_020, 22, run=1, issue=207),
+            job("mirror", 40_000, 61, "failed", end_uncertainty_s=2.0),
+            job("mirror", 41_000, 44),
+        ]
+    )
+    proofs: dict[str, Row] = {
+        "logs": {"method": "kubectl dump", "logs": 2, "found": {"not_parsed": 0, "redactions": 1}},
+        "jobs": {"method": "kubectl dump", "snapshots": 96, "first": ns("00:07:30"), "last": ns("23:52:30")},
+        "events": {"method": "kubectl dump", "lists": 1, "first": ns("23:01:00"), "last": ns("23:55:00")},
+        "issues": {"method": "dump", "comments": 7, "first": ns("09:01:00"), "last": ns("11:30:00")},
+    }
+    ends = {"first": ns("00:00:03"), "last": ns("23:59:58")}
+    quiet = [span("00:00", "22:55")]
+    coverage = [
+        Coverage("logs", "kubernetes", True, True, 2274, (), ends | proofs["logs"]),
+        Coverage("jobs", "kubernetes", True, True, 6, (), proofs["jobs"]),
+        Coverage("alerts", "prometheus", False, None, 0, (), {}),
+        Coverage("events", "kubernetes", True, None, 14, quiet, proofs["events"]),
+        Coverage("issues", "github", True, True, 7, (), proofs["issues"]),
+    ]
+    return day(
+        jobs,
+        lines_of(jobs),
+        coverage,
+        table("alerts"),
+        objectives(None, None, None),
+        history=past(2),
+        docs_url="",
+        ambiguous=1,
+        versions={"aislot": "0.4.0", "queries": "3f81c2d07a11"},
+        changed_settings=[],
+    )
+
+
+def empty() -> ReportData:
+    """Return a day of a lake that nobody ever filled, with nothing configured."""
+    coverage = [Coverage(what, source, False, None, 0, (), {}) for what, source in SOURCES]
+    jobs = numbered([])
+    more = {"history": past(0), "docs_url": "", "versions": {"aislot": "0.4.0", "queries": "3f81c2d07a11"}}
+    more |= {"changed_settings": [], "earlier": None}
+    return day(jobs, lines(), coverage, table("alerts"), objectives(None, None, None), **more)
+
+
+DAYS = {"red": red, "green": green, "grey": grey, "amber": amber, "empty": empty}
