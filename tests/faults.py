@@ -11,8 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
+from pipeline.errors import SourceError
 from pipeline.sources.http import Door, Endpoint, Policy, Reply
 
 Form: TypeAlias = Mapping[str, str]
@@ -52,6 +55,7 @@ class Say:
         return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
 
 
+GOOD = Say({"fine": True})
 HANGS_UP = Say(raw=b"", then="close")
 RESETS = Say(raw=b"", then="reset")
 STALLS = Say(raw=b"", then="stall")
@@ -101,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         length = int(self.headers.get("Content-Length", "0"))
         text = self.rfile.read(length).decode() if length else address.query
-        form = {k: v[-1] for k, v in parse_qs(text, keep_blank_values=True).items()}
+        form = dict(parse_qsl(text, keep_blank_values=True))
         say = self.server.faults.answer(Asked(self.command, address.path, form, dict(self.headers)))
         with suppress(ConnectionError):
             self._say(say)
@@ -162,16 +166,37 @@ class Sleeps(list[float]):
         self.append(seconds)
 
 
+def door_to(url: str, policy: Policy | None = None, name: str = "loki", **endpoint: Any) -> tuple[Door, Sleeps]:
+    """Return a door that does not sleep, and what it would have slept."""
+    sleeps = Sleeps()
+    return Door(name, Endpoint(url, **endpoint), policy or Policy(timeout_s=5.0), sleeps), sleeps
+
+
+def read(reply: Reply) -> Any:
+    """Check a reply by reading its JSON."""
+    return reply.json()
+
+
+def fails(door: Door, path: str = "/x") -> SourceError:
+    """Ask what cannot be had and return the error."""
+    with pytest.raises(SourceError) as caught:
+        door.get(path, check=read)
+    return caught.value
+
+
 class Answers(Door):
     """A door with no server behind it: a function of path and form gives each answer, as a Reply or as JSON."""
 
     def __init__(self, answer: Callable[[str, Form], Any], name: str = "loki") -> None:
-        super().__init__(name, Endpoint("http://fake"), Policy(), Sleeps())
+        self.slept = Sleeps()
+        super().__init__(name, Endpoint("http://fake"), Policy(), self.slept)
         self.asked: list[Asked] = []
         self._answer = answer
 
     def _exchange(self, method: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
-        asked = Asked(method, urlsplit(url).path, body.get("data") or body.get("params") or {}, headers)
+        address = urlsplit(url)
+        form = dict(parse_qsl(address.query)) | (body.get("data") or body.get("params") or {})
+        asked = Asked(method, address.path, form, headers)
         self.asked.append(asked)
         said = self._answer(asked.path, asked.form)
         return said if isinstance(said, Reply) else Reply(200, {}, json.dumps(said).encode())

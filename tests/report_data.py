@@ -271,7 +271,9 @@ def day(
 
 def red() -> ReportData:
     """Return a day with two incidents, one of them too long, a page that never came and one that nobody expected."""
-    jobs = numbered([*quiet_jobs(28, mirrors=18), *bad_jobs()])
+    broken = {"build": span("08:58", "09:34"), "codegen-check": span("10:50", "12:06")}  # nothing of the kind succeeds then
+    usual = [r for r in quiet_jobs(32, mirrors=22) if r["ended_at"].value not in broken.get(r["kind"], span("00:00", "00:00"))]
+    jobs = numbered([*usual, *bad_jobs()])
     told = lines_of(jobs, grumbles(31))
     rows = {"logs": 48_213, "jobs": 31_604, "alerts": 5, "events": 412, "issues": 66}
     fired = [

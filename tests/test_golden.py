@@ -43,7 +43,7 @@ def _row(table: pd.DataFrame, start: str, window: str = "15m", kind: str = "buil
 
 
 def test_every_window_of_every_kind_has_a_row_and_an_empty_day_counts_nothing() -> None:
-    empty = _golden(attempts())
+    empty = _golden(attempts(), kinds=KINDS)
     assert empty.columns.tolist() == schemas.TABLES["golden"].columns
     assert (empty.dtypes == schemas.empty_frame("golden").dtypes).all()
     assert empty.groupby(["window", "kind"]).size().to_dict() == {
@@ -102,7 +102,7 @@ def test_percentiles_are_exact_and_only_of_successes() -> None:
 
 def test_all_is_build_mirror_and_codegen_check_and_no_other_kind() -> None:
     ran = [attempt("09:00", "09:01", "failed", kind=k) for k in (*KINDS, "run")]
-    got = _golden(attempts(*ran))
+    got = _golden(attempts(*ran), kinds=KINDS)
     assert _row(got, "09:00", kind="all")["failed"] == 3
     assert [_row(got, "09:00", kind=k)["failed"] for k in KINDS] == [1, 1, 1]
 
@@ -116,7 +116,7 @@ def test_lines_count_for_all_whatever_their_job_and_for_a_kind_when_their_job_is
         line("09:04", "of-a-user", kind="build"),
         line("09:05", kind="build"),
     )
-    got = _golden(attempts(), told)
+    got = _golden(attempts(), told, kinds=KINDS)
     assert [_row(got, "09:00", kind="all")[c] for c in LINE_COUNTS] == [3, 1, 1]
     assert [_row(got, "09:00", kind="build")[c] for c in LINE_COUNTS] == [1, 1, 0]
     assert [_row(got, "09:00", kind="codegen-check")[c] for c in LINE_COUNTS] == [0, 0, 1]
@@ -161,7 +161,8 @@ def test_the_backlog_is_created_and_not_finished_and_pending_created_and_not_sta
             attempt("09:05", "09:20", created="09:02"),
             attempt("09:10", "09:31", created="09:04"),
             attempt("09:16", "09:18", created="09:10", kind="mirror"),
-        )
+        ),
+        kinds=KINDS,
     )
 
     def depth(start: str, kind: str) -> tuple[int, int]:
@@ -339,7 +340,7 @@ few = settings(max_examples=4, deadline=None)  # a table of one kind takes a ten
 @few
 @given(some_attempts(), some_lines())
 def test_counts_add_up_over_windows_and_kinds(ran: pd.DataFrame, told: pd.DataFrame) -> None:
-    got = _golden(ran, told)
+    got = _golden(ran, told, kinds=KINDS)
 
     def total(kind: str, window: str, column: str) -> int:
         return int(got.loc[(got["window"] == window) & (got["kind"] == kind), column].sum())
@@ -385,7 +386,7 @@ def test_what_does_not_touch_the_day_changes_nothing_of_it(ran: pd.DataFrame) ->
 @few
 @given(some_attempts())
 def test_backlog_and_pending_are_what_looking_at_every_minute_finds(ran: pd.DataFrame) -> None:
-    got = _golden(ran)
+    got = _golden(ran, kinds=KINDS)
     lives = [_life(r) for r in schemas.rows_of(ran[ran["kind"].isin(KINDS)])]
     for row in schemas.rows_of(got[(got["kind"] == "all")]):
         start = row["window_start"].value

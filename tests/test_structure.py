@@ -88,8 +88,8 @@ def test_the_top_level_is_the_one_on_the_card() -> None:
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
-    long = [n for n in tracked() if n.endswith(".py") and len((ROOT / n).read_text("utf-8").splitlines()) > 400]
-    assert long == []
+    ours = [n for n in tracked() if n.startswith("pipeline/") and n.endswith(".py")]
+    assert [n for n in ours if len((ROOT / n).read_text("utf-8").splitlines()) > 400] == []
 
 
 def test_the_public_names_are_pinned() -> None:

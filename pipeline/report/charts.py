@@ -17,8 +17,8 @@ from pipeline.model import NS, Window
 from pipeline.report.text import visible
 
 WIDE, NARROW = 928, 358
-_LEFT, _RIGHT, _TITLE, _TICKS = 34, 14, 20, 18  # room around a plot
-_LETTER = 5.6  # usual width of a letter at the charts' 11 px
+_LEFT, _RIGHT, _TITLE, _TICKS = 34, 16, 24, 20  # room around a plot
+_LETTER, _CAPITAL, _NARROW = 6.1, 7.4, 3.4  # widths of letters at the charts' 11 px
 _HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
 _LANE, _BAR = 16, 10
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10_000, 20_000, 25_000, 50_000, 100_000)
@@ -51,7 +51,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Lane:
-    """One row of bars with a label: each bar a window and a style (solid, dashed, outlined)."""
+    """One row of bars with a label: each bar a window and a style (solid, dashed, outlined).
+
+    The first lane of a `group` carries its name.
+    """
 
     label: str
     colour: str
@@ -107,8 +110,8 @@ def durations(
     layers = [
         *_behind(frame, top),
         _rects(band, color=colour, opacity=0.18),
-        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x="x:Q", x2="x2:Q", y="y:Q"),
-        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x="x:Q", y="y:Q"),
+        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x="x:T", x2="x2:T", y="y:Q"),
+        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x="x:T", y="y:Q"),
         *_over(over, frame),
         *(_level(p95, frame, colour) if p95 and p95[0] <= top else []),
     ]
@@ -141,7 +144,7 @@ def _over(data: Sequence[Mapping[str, Any]], frame: Frame) -> list[Any]:
     longest = max(data, key=lambda d: len(d["text"]) and _number(d["text"]))
     right = longest["x"] < _ms(frame.day.start) + (_ms(frame.day.end) - _ms(frame.day.start)) // 4
     text = _words([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
-    return [triangles.encode(x="x:Q", y="y:Q"), text]
+    return [triangles.encode(x="x:T", y="y:Q"), text]
 
 
 def _number(text: str) -> int:
@@ -152,51 +155,74 @@ def _number(text: str) -> int:
 def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
     value, label = p95
     data = [{"x": _ms(frame.day.start), "x2": _ms(frame.day.end), "y": value, "text": visible(label)}]
-    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x="x:Q", x2="x2:Q", y="y:Q")
+    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x="x:T", x2="x2:T", y="y:Q")
     return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
 
 def lanes(rows: Sequence[Lane], frame: Frame) -> Any:
     """Draw lanes of bars, each with its label where there is room: after its last bar, before its first, else above."""
-    day, per_px = frame.day, frame.day.length / frame.inner
-    boxes: dict[str, list[dict[str, Any]]] = {"solid": [], "dashed": [], "outlined": []}
-    texts: dict[str, list[dict[str, Any]]] = {"left": [], "right": []}
-    y, group = 0, ""
+    boxes: dict[str, list[dict[str, Any]]] = {}
+    texts: dict[str, list[dict[str, Any]]] = {}
+    y, group = 0.0, ""
     for lane in rows:
-        label = visible(lane.label)
-        spans = [(max(w.start, day.start), min(w.end, day.end)) for w, _ in lane.bars]
-        spans = [(a, max(b, round(a + 4 * per_px))) for a, b in spans]
-        first, last, room = min(a for a, _ in spans), max(b for _, b in spans), round((len(label) * _LETTER + 6) * per_px)
         head = lane.group if lane.group != group else ""
-        kept = round((len(head) * _LETTER + 8) * per_px) if head else 0
-        fits_after, fits_before = last + room <= day.end, first - room - kept >= day.start
-        if not fits_after and not fits_before:
-            y += _LANE - 2
-        middle = y + _LANE / 2
-        if fits_after or fits_before:
-            at, align = (last, "left") if fits_after else (first, "right")
-            texts[align].append({"x": _ms(at), "y": middle, "text": label})
-        else:
-            at = max(day.start, min(first, day.end - room))
-            texts["left"].append({"x": _ms(at), "y": middle - _LANE + 2, "text": label})
-        if head:
-            above = not (fits_after or fits_before) or first - kept < day.start
-            heads_y = middle - _LANE + 2 if above and not (fits_after or fits_before) else middle
-            texts.setdefault("head", []).append({"x": _ms(day.start), "y": heads_y, "text": visible(head)})
-            group = lane.group
-        for (a, b), (_, style) in zip(spans, lane.bars, strict=True):
-            box = {"x": _ms(a), "x2": _ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
-            boxes[style].append(box)
-        y += _LANE
-    layers = [_boxes(style, found) for style, found in boxes.items() if found]
+        group = lane.group
+        y = _lane(lane, visible(head), frame, y, boxes, texts)
     looks: dict[str, dict[str, Any]] = {
-        "left": {"align": "left", "dx": 5},
-        "right": {"align": "right", "dx": -5},
+        "after": {"align": "left", "dx": 5},
+        "before": {"align": "right", "dx": -5},
         "head": {"align": "left", "dx": 2, "colour": "var(--muted)"},
     }
-    layers += [_words(found, **looks[kind]) for kind, found in texts.items() if found]
+    layers = [_boxes(style, found) for style, found in boxes.items()]
+    layers += [_words(found, **looks[place]) for place, found in texts.items()]
     scale = alt.Scale(domain=[0, max(y, 1)], reverse=True, nice=False, zero=False)
     return _whole(layers, frame, max(y, 1), alt.Y("y:Q", scale=scale, axis=None), top=2, bottom=4)
+
+
+def _lane(
+    lane: Lane,
+    head: str,
+    frame: Frame,
+    y: float,
+    boxes: dict[str, list[dict[str, Any]]],
+    texts: dict[str, list[dict[str, Any]]],
+) -> float:
+    """Place one lane at height `y`; returns where the next one goes."""
+    day, px = frame.day, frame.day.length / frame.inner
+    spans = [(max(w.start, day.start), min(w.end, day.end)) for w, _ in lane.bars]
+    spans = [(a, max(b, round(a + 4 * px))) for a, b in spans]
+    first, last = min(a for a, _ in spans), max(b for _, b in spans)
+    label = _cut(visible(lane.label), frame.width - 8)
+    room, kept = round((_width(label) + 8) * px), round((_width(head) + 10) * px) if head else 0
+    beside = "after" if last + room <= day.end else "before" if first - room - kept >= day.start else ""
+    if head and (first - kept < day.start or not beside):
+        texts.setdefault("head", []).append({"x": _ms(day.start), "y": y + _LANE / 2, "text": head})
+        y, head = y + _LANE - 2, ""
+    if not beside:
+        # the margin left of the plot is free here
+        x = max(day.start - round((_LEFT - 4) * px), min(first, day.end - room))
+        texts.setdefault("after", []).append({"x": _ms(x), "y": y + _LANE / 2, "text": label})
+        y += _LANE - 3
+    middle = y + _LANE / 2
+    if head:
+        texts.setdefault("head", []).append({"x": _ms(day.start), "y": middle, "text": head})
+    if beside:
+        texts.setdefault(beside, []).append({"x": _ms(last if beside == "after" else first), "y": middle, "text": label})
+    for (a, b), (_, style) in zip(spans, lane.bars, strict=True):
+        box = {"x": _ms(a), "x2": _ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
+        boxes.setdefault(style, []).append(box)
+    return y + _LANE
+
+
+def _width(text: str) -> float:
+    """Return about how many pixels a text of the charts takes."""
+    return sum(_CAPITAL if c.isupper() else _NARROW if c in " .,:;|il!()'-" else _LETTER for c in text)
+
+
+def _cut(text: str, width: float) -> str:
+    while _width(text) > width and len(text) > 1:
+        text = text[:-2] + "…"
+    return text
 
 
 def _boxes(style: str, data: Sequence[Mapping[str, Any]]) -> Any:
@@ -219,7 +245,7 @@ def _behind(frame: Frame, top: float) -> list[Any]:
         data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top} for w in holes]
         layers.append(_rects(data, color="var(--grey-ground)", stroke="var(--grey)", strokeDash=[3, 3], opacity=1))
         said = visible(frame.no_data)
-        wide = [w for w in holes if w.length / day.length * frame.inner > len(said) * _LETTER + 4]
+        wide = [w for w in holes if w.length / day.length * frame.inner > _width(said) + 4]
         middle = [{"x": (_ms(w.start) + _ms(w.end)) // 2, "y": top / 2, "text": said} for w in wide]
         layers += [_words(middle, align="center", fontWeight="bold")] if middle else []
     return layers
@@ -247,9 +273,9 @@ def _plot(
         fontSize=12 if strong else 11.5,
         fontWeight="bold" if strong else "normal",
         color="var(--ink)",
-        offset=6,
+        offset=2,
     )
-    return _whole(layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 3, axis=_hours(frame, shown=axis)).properties(
+    return _whole(layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 6, axis=_hours(frame, shown=axis)).properties(
         title=head
     )
 
@@ -259,7 +285,7 @@ def _whole(
 ) -> Any:
     """Join layers on shared scales in a frame of fixed size, so that plots stand exactly under each other."""
     scale = alt.Scale(type="utc", domain=[_ms(frame.day.start), _ms(frame.day.end)], nice=False)
-    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2="x2:Q", y=y, y2="y2:Q")
+    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2="x2:T", y=y, y2="y2:Q")
     plain: dict[str, Any] = {"view": {"stroke": None}, "font": "inherit", "background": "transparent"}
     axes = {"labelColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
     return (
@@ -292,12 +318,12 @@ def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
 
 
 def _rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
-    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")
+    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x="x:T", x2="x2:T", y="y:Q", y2="y2:Q")
 
 
 def _words(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
     mark = alt.Chart(_data(data)).mark_text(aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look)
-    return mark.encode(x="x:Q", y="y:Q", text="text:N")
+    return mark.encode(x="x:T", y="y:Q", text="text:N")
 
 
 def _ticks(most: float, height: int) -> list[int]:

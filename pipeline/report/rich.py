@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pipeline.report.text import md_code, md_text, visible
 
 _NAMES = re.compile(r"`([^`]+)`|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?:=[\w.-]*\w)?")
+_MARKS = {"strong": "**{}**", "unknown": "*{}*"}
 _FORMATTER = string.Formatter()
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a sentence: `text`, `code`, `strong`, `issue`, or a `link` to `target` (an anchor or an address)."""
+    """A part of a sentence: `text`, `code`, `strong`, `issue`, `unknown`, or a `link` to `target` (anchor or address).
+
+    A `name` is one that users give, such as a signature's: words on the page, code in Markdown.
+    """
 
     text: str
     kind: str = "text"
@@ -104,12 +108,12 @@ def markdown(text: str) -> str:
 
 
 def _markdown(s: Span) -> str:
-    if s.kind == "code":
+    if s.kind in {"code", "name"}:
         return md_code(s.text)
     if s.kind == "issue":
         return s.text
-    if s.kind == "strong":
-        return f"**{md_text(s.text)}**"
+    if s.kind in _MARKS:
+        return _MARKS[s.kind].format(md_text(s.text))
     if s.kind == "link" and not s.target.startswith("#"):
         return f"[{md_text(s.text)}](<{s.target}>)"
     return md_text(s.text)

@@ -12,13 +12,18 @@ import vl_convert as vlc
 
 from pipeline.report.text import visible
 
-# a mark between others; widths and heights in pixels of the page
 SPARK_WIDTH, SPARK_HEIGHT = 144, 20
 _TAG = re.compile(r"<[a-zA-Z/][^>]*>")
 _NUMBER = re.compile(r"-?\d+\.\d+")
-_NOISE = re.compile(r' (?:class="[^"]*"|aria-[a-z]+="[^"]*"|role="[^"]*"|xmlns:xlink="[^"]*"|font-family="[^"]*")')
+# what a page does not need: names of Vega's own for parts, fonts (the page's), attributes that say the default
+_NOISE = re.compile(
+    r' (?:class|aria-[a-z]+|role|xmlns(?::xlink)?|version|font-family|pointer-events|stroke-miterlimit)="[^"]*"'
+    r'| (?:opacity|stroke-width)="1"| transform="translate\(0,0\)"'
+)
 _IDS = re.compile(r'(id="|url\(#|href="#)(?=clip|gradient)')
-_EMPTY = re.compile(r"<g>\s*</g>|<path(?: [^>]*)? d=\"\"[^>]*></path>")
+_NOTHING = re.compile(r'<g(?: transform="[^"]*")?>\s*</g>|<g/>|<path d="(?:M0,0h[\d.]+v[\d.]+h-?[\d.]+Z)?"(?: display="none")?/>')
+_ALIKE = re.compile(r'<path d="([^"]*)"( fill="[^"]*")/>(?:<path d="[^"]*"\2/>)+')
+_SHAPE = re.compile(r'd="([^"]*)"')
 
 
 def to_svg(chart: Any, name: str) -> str:
@@ -26,8 +31,9 @@ def to_svg(chart: Any, name: str) -> str:
     svg: str = vlc.vegalite_to_svg(chart.to_dict(validate=False))
     prefix = "c" + hashlib.sha256(f"{name}\0{svg}".encode()).hexdigest()[:8] + "-"
     svg = _TAG.sub(lambda m: _tag(m[0], prefix), svg)
-    while _EMPTY.search(svg):
-        svg = _EMPTY.sub("", svg)
+    while _NOTHING.search(svg):
+        svg = _NOTHING.sub("", svg)
+    svg = _ALIKE.sub(lambda m: f'<path d="{"".join(_SHAPE.findall(m[0]))}"{m[2]}/>', svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(visible(name, None), quote=True)}" ', 1)
 
 

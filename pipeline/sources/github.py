@@ -24,7 +24,7 @@ OUR_MARKER = "<!-- aislot:"
 _OWN_LOGIN_OF_ACTIONS = "github-actions[bot]"
 # bounded, and within one line: a comment is 64 KiB of whatever its author likes
 _MARKER_LINE = re.compile(rf" {{0,3}}{MARKER}(.*)-->[ \t\r]*")
-_ANY_MARKER = re.compile(rf"{MARKER}(.{{0,4000}}?)-->")
+_ANY_MARKER = re.compile(rf"{MARKER}([^<\n]{{0,4000}}?)-->")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _BULLET = r"^[ \t>]*(?:[-*][ \t]*)?[*_]{0,3}"
 _RUN_LINE = re.compile(_BULLET + r"Run ID:?[*_]{0,3}:?[ \t]*`([A-Za-z0-9_.-]{8,80})`", re.MULTILINE)

@@ -26,6 +26,8 @@ _POD_OF_DEPLOYMENT = re.compile(r"-(?:[b-df-hj-np-tv-z]{8,10}|(?=[a-z]*[0-9])[a-
 _KEPT_LABELS = ("codex-k8s.dev/", "app.kubernetes.io/")
 _ANSWER = "what kubectl answered"
 _AGAIN = "record it again"
+_UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
+_LARGEST_COUNT = 2**31
 _EVENT_LIFE_NS = 3600 * NS  # the API server's default --event-ttl
 
 
@@ -181,7 +183,7 @@ def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs") -
         try:
             found.append(_job(job))
             newest = max([newest, *_instants_of(job, found[-1])])
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except _UNREADABLE as e:
             raise SourceError(f"{where} holds a job that cannot be read: {_said(e)}", _AGAIN) from e
     for row in found:
         row["snapshot_at"] = newest
@@ -192,7 +194,7 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
     meta, status = job["metadata"], job.get("status") or {}
     met = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
     failed, complete = met.get("Failed"), met.get("Complete")
-    labels = {k: str(v) for k, v in (meta.get("labels") or {}).items() if k.startswith(_KEPT_LABELS)}
+    labels = {k: v for k, v in (meta.get("labels") or {}).items() if k.startswith(_KEPT_LABELS)}
     return {
         "namespace": meta["namespace"],
         "job_name": meta["name"],
@@ -204,7 +206,7 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
         else None,
         "failed_at": rows.instant(failed["lastTransitionTime"]) if failed else None,
         "reason": failed.get("reason") if failed else None,
-        "labels": sorted(labels.items()),
+        "labels": sorted(labels.items(), key=lambda kv: kv[0]),
     }
 
 
@@ -224,7 +226,7 @@ def events(found: Iterable[Mapping[str, Any]], where: str = "a list of events") 
     for e in found:
         try:
             seen.append(_event(e))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise SourceError(f"{where} holds an event that cannot be read: {_said(error)}", _AGAIN) from error
     return rows.table("events", seen)
 
@@ -234,6 +236,9 @@ def _event(e: Mapping[str, Any]) -> dict[str, Any]:
     about, series, meta = e.get("involvedObject") or e.get("regarding") or {}, e.get("series") or {}, e["metadata"]
     last = e.get("lastTimestamp") or e.get("deprecatedLastTimestamp") or series.get("lastObservedTime")
     first = e.get("eventTime") or e.get("firstTimestamp") or e.get("deprecatedFirstTimestamp")
+    count = int(e.get("count") or e.get("deprecatedCount") or series.get("count") or 1)
+    if not 0 < count <= _LARGEST_COUNT:
+        raise ValueError(f"{count} is no count of events")
     return {
         "ts": rows.instant(last or first or meta["creationTimestamp"]),
         "namespace": about.get("namespace") or meta.get("namespace"),
@@ -243,7 +248,7 @@ def _event(e: Mapping[str, Any]) -> dict[str, Any]:
         "reason": e.get("reason"),
         "type": e.get("type"),
         "message": e.get("message") or e.get("note"),
-        "count": int(e.get("count") or e.get("deprecatedCount") or series.get("count") or 1),
+        "count": count,
         "uid": meta.get("uid"),
     }
 

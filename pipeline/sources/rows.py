@@ -16,10 +16,7 @@ _LATEST = 2**63 - 1  # the last instant that 64 bits of nanoseconds hold, in the
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows (every column by its name) as the table `name`, in its order; text of any kind can be written."""
     spec = schemas.TABLES[name].schema
-    columns = {
-        f.name: pa.array([_text(r[f.name]) if pa.types.is_string(f.type) else r[f.name] for r in rows], f.type)
-        for f in spec
-    }
+    columns = {f.name: pa.array([_fitting(r[f.name], f.type) for r in rows], f.type) for f in spec}
     return schemas.in_order(name, pa.table(columns, spec))
 
 
@@ -31,6 +28,10 @@ def instant(text: Any) -> int:
     return at
 
 
-def _text(value: Any) -> str | None:
-    """JSON can hold half of a surrogate pair, which is no text."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode()
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    """JSON can hold half of a surrogate pair, which is no text, and a number where a text should be."""
+    if value is not None and pa.types.is_string(kind):
+        return str(value).encode("utf-8", "replace").decode()
+    if value is not None and pa.types.is_map(kind):
+        return [(_fitting(k, kind.key_type), _fitting(v, kind.item_type)) for k, v in value]
+    return value

@@ -72,7 +72,7 @@ def _mirror(attempt: Attempt, end: int, rng: Random) -> Iterator[tuple[int, str,
         return at, "main", f"{instant_text(at)[:19].replace('-', '/').replace('T', ' ')} {text}"
 
     target = f"registry.{NAMESPACE}.svc:5000/codex-k8s/mirror/{attempt.image}"
-    yield stamped(start, f"Copying from docker.io/library/{attempt.image} to {target}")
+    yield stamped(start, f"Copying from hub.example.org/library/{attempt.image} to {target}")
     if attempt.cause:
         yield end - seconds(0.1), "main", error_text(attempt)
         return

@@ -55,7 +55,7 @@ def git_error(attempt: Attempt) -> str:
 _PLAIN_ERRORS = {
     "build": "error building image: error building stage: failed to execute command: waiting for process to exit: "
     "exit status 1",
-    "mirror": "Error: copying image: Get https://registry-1.docker.io/v2/: net/http: TLS handshake timeout",
+    "mirror": "Error: copying image: Get https://hub.example.org/v2/: net/http: TLS handshake timeout",
     "codegen-check": "generated code differs: services/api/gen/runs.pb.go; run make generate",
     "run": "agent exited with status 1",
 }

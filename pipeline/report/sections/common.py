@@ -79,3 +79,8 @@ def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
     """Name signatures by their titles."""
     by_id: Mapping[str, str] = {s.id: s.title or s.id for s in data.signatures}
     return " and ".join(by_id.get(i, i) for i in ids) or otherwise
+
+
+def capital(text: str) -> str:
+    """Begin with a capital letter."""
+    return text[:1].upper() + text[1:]

@@ -14,7 +14,7 @@ from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
 from pipeline.report.sections.common import doc, holes, issues
-from pipeline.report.text import clock, count, duration, instant, number, when
+from pipeline.report.text import clock, count, duration, instant, number, visible, when
 
 SHOWN, LISTED = 20, 500  # failed attempts that stand open, and that are on the page at all
 _RUN = 8  # characters of a run id that tell runs of a day apart
@@ -136,7 +136,7 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
     at = [r["failed_at"] for r in g.rows]
     return {
         "class": g.failure_class,
-        "name": joined([code(s) for s in g.signatures], ", ") or Rich([Span(f"{en.NO_SIGNATURE} ({g.failure_class})")]),
+        "name": joined([Span(visible(s), "name") for s in g.signatures], ", ") or Rich([Span(f"{en.NO_SIGNATURE} ({g.failure_class})")]),
         "state": _state(data, g),
         "attempts": link(count(len(g.rows)) or "", f"#{g.rows[0]['failure_id']}"),
         "runs": _at_least(g.runs, unsure=bool(g.unlinked)),

@@ -23,7 +23,7 @@ _BAD, _OK = "var(--bad)", "var(--mark-ok)"
 _HOUR = 3600 * NS
 _MANY_BUILDS = 400  # so many dots would be a cloud, and a large page
 _MIN_BAND = 3  # builds of an hour that make a band
-_MOST_LANES = 5  # of incidents, and of alerts
+_MOST_LANES = 8  # of incidents, and of alerts
 _TALL, _LOW = 96, 36
 
 
@@ -79,7 +79,7 @@ def _groups(data: ReportData) -> list[tuple[str, Sequence[str]]]:
 
 
 def _charts(data: ReportData, f: Frame, counts: dict[str, list[Quarter]]) -> list[tuple[Any, str]]:
-    rows = [*_incident_lanes(data), *_alert_lanes(data)]
+    rows = [*_incident_lanes(data), *_alert_lanes(data, narrow=f.width == charts.NARROW)]
     made: list[tuple[Any, str]] = []
     if rows:
         cases, alerts = en.counted(len(data.incidents), "incident"), en.counted(len(data.alerts), "alert")
@@ -109,7 +109,8 @@ def _durations(data: ReportData, f: Frame) -> tuple[Any, str]:
     level = None if p95 is None else (p95 / 60, en.CHART_P95.format(p95=duration(p95)))
     longest = duration(max((s for _, s in found), default=None)) or en.T["none"]
     name = en.CHART_BUILDS.format(title=title, builds=en.counted(len(found), "build"), longest=longest)
-    return charts.durations(title, dots, _spreads(found, many=many), f, p95=level), name
+    shown = en.CHART_DURATION_SHORT if f.width == charts.NARROW else title
+    return charts.durations(shown, dots, _spreads(found, many=many), f, p95=level), name
 
 
 def _spreads(found: Sequence[tuple[int, float]], *, many: bool) -> list[Spread]:
@@ -134,7 +135,7 @@ def _incident_lanes(data: ReportData) -> list[Lane]:
     return _cut([r for r in rows if r])
 
 
-def _alert_lanes(data: ReportData) -> list[Lane]:
+def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
     """Return what fired, what should have and what should not; without alert history what the data would have fired."""
     known = {(r["alert"], r["actual_start"]): r for r in records(data.alert_audit) if r["actual_start"]}
     rows = []
@@ -142,20 +143,20 @@ def _alert_lanes(data: ReportData) -> list[Lane]:
         if r["verdict"] == "missed":
             start, end = instant(r["expected_start"]) or 0, instant(r["expected_end"])
             span = between_minutes(Window(start, min(end or data.window.end, data.window.end)), data.window)
-            label = en.LANE_MISSED.format(alert=_short(data, r["alert"]), span=span)
+            label = (en.LANE_MISSED_SHORT if narrow else en.LANE_MISSED).format(alert=_short(data, r["alert"]), span=span)
             rows.append(_lane(data, label, _BAD, start, end, "dashed", en.LANE_ALERTS))
     for a in records(data.alerts):
         r = known.get((a["alert"], a["started_at"]), {})
         unexpected = r.get("verdict") == "unexpected"
         start, end = instant(a["started_at"]) or 0, instant(a["ended_at"])
         style = "outlined" if unexpected else "solid"
-        rows.append(_lane(data, _fired(data, a, r), "var(--fired)", start, end, style, en.LANE_ALERTS))
+        rows.append(_lane(data, _fired(data, a, r, narrow=narrow), "var(--fired)", start, end, style, en.LANE_ALERTS))
     return _cut([r for r in rows if r])
 
 
-def _fired(data: ReportData, a: dict[str, Any], r: dict[str, Any]) -> str:
+def _fired(data: ReportData, a: dict[str, Any], r: dict[str, Any], *, narrow: bool) -> str:
     kind = severity_of(data, a["alert"])
-    name = _short(data, a["alert"]) + (f" ({kind})" if kind == "ticket" else "")
+    name = _short(data, a["alert"]) + (f" ({kind})" if kind == "ticket" and not narrow else "")
     if r.get("verdict") == "unexpected":
         return en.LANE_UNEXPECTED.format(alert=name)
     delay = None if r.get("delay_s") is None else signed_time(r["delay_s"], en.LATE, en.EARLY, en.AT_ONCE)
@@ -176,13 +177,12 @@ def _lane(
 
 
 def _cut(rows: list[Lane]) -> list[Lane]:
-    """Keep a few lanes; what is not drawn is counted in the last one's label."""
+    """Keep a few lanes; the others share the last one."""
     if len(rows) <= _MOST_LANES:
         return rows
-    kept = rows[: _MOST_LANES - 1]
-    last = rows[_MOST_LANES - 1]
-    rest = len(rows) - _MOST_LANES
-    return [*kept, Lane(f"{last.label}, {en.LANE_MORE.format(n=rest)}", last.colour, last.bars, last.group)]
+    rest = rows[_MOST_LANES - 1 :]
+    together = [bar for lane in rest for bar in lane.bars]
+    return [*rows[: _MOST_LANES - 1], Lane(en.LANE_MORE.format(n=len(rest)), "var(--grey)", together, rest[0].group)]
 
 
 def _keys(data: ReportData) -> list[tuple[str, str]]:

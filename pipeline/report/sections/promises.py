@@ -9,9 +9,10 @@ from pipeline.model import merge
 from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
-from pipeline.report.rich import Rich, joined, say
+from pipeline.report.rich import Rich, Span, joined, say
 from pipeline.report.sections.common import alert, doc, holes, shown_share
 from pipeline.report.text import duration, number, percent, percent_beside, signed_time, when
+from pipeline.rules import Objective
 
 
 def objectives(data: ReportData) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _objective(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     name = en.OBJECTIVES.get(r["slo"], r["slo"])
     timed = limit is not None or r["slo"] == "recovery"
     return {
-        "name": en.RECOVERY_WITHIN.format(limit=duration(limit)) if limit else name,
+        "name": _named(data, en.RECOVERY_WITHIN.format(limit=duration(limit)) if limit else name, promised),
         "target": en.EACH if timed else f"≥ {percent(target, 3)}",
         "window": en.WINDOW_WORDS.get(r["window"], r["window"]),
         "ratio": _reached(r, timed=timed),
@@ -42,8 +43,13 @@ def _objective(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
         "budgeted": not timed,
         "policy": en.POLICIES.get(r["policy"], r["policy"]) if r["policy"] else None,
         "bound": r["policy"] not in {None, "ok"},
-        "doc": doc(data, promised.runbook) if promised and promised.runbook else None,
     }
+
+
+def _named(data: ReportData, name: str, promised: Objective | None) -> Rich:
+    """Let an objective's name lead to its document, where that has an address."""
+    to = doc(data, promised.runbook, name) if promised else None
+    return Rich([to if to and to.kind == "link" else Span(name)])
 
 
 def _reached(r: Mapping[str, Any], *, timed: bool) -> str | None:

@@ -11,8 +11,8 @@ from pipeline.report import english as en
 from pipeline.report import figures
 from pipeline.report.data import ReportData, rule_sources
 from pipeline.report.figures import STEP, Figure, Signal
-from pipeline.report.rich import Rich, advice, link, say
-from pipeline.report.sections.common import holes, shown_share
+from pipeline.report.rich import Rich, link, say
+from pipeline.report.sections.common import capital, holes, shown_share
 from pipeline.report.svg import spark
 from pipeline.report.text import MIN_PERCENT, between_minutes, count, duration, instant, minute, number, percent, percents, signed, when
 
@@ -41,11 +41,12 @@ def _row(data: ReportData, s: Signal) -> dict[str, Any]:
         "what": _what(data, s),
         "now": _now(data, s),
         "interval": _interval(s.now),
-        "before": _written(s.before),
-        "usual": _written(s.usual),
+        "before": _earlier(s.before),
+        "usual": _earlier(s.usual),
         "change": _change(s),
         "threshold": _threshold(data, s.rule) if s.rule else say(en.NO_THRESHOLD),
         "reached": reached,
+        "ruled": bool(s.rule),
         "spark": spark(list(s.by_15m), limit, colour, most=1.0 if ratio else None),
     }
 
@@ -57,20 +58,13 @@ def _name(data: ReportData, s: Signal) -> str:
         return s.name.capitalize()
     titles = {x.id: x.title or x.id for x in data.signatures}
     named = [titles.get(i, i) for i in s.rule["signatures"]]
-    return en.RULE_NAMES.get(s.rule["measure"]) or _capital(" or ".join(named)) or str(s.rule["alert"])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return en.RULE_NAMES.get(s.rule["measure"]) or capital(" or ".join(named)) or str(s.rule["alert"])
 
 
 def _what(data: ReportData, s: Signal) -> Rich:
     """Say what a row counts, and when it was worst."""
     if s.rule:
-        summary = str(s.rule["summary"])
-        short = summary.removeprefix(_name(data, s)).strip()
-        at = minute(s.rule["worst_at"], data.window) if s.rule["worst"] else None
-        return say(en.RULE_AT, summary=advice(short), at=at) if at else advice(short)
+        return _condition(data, s.rule)
     if s.name not in en.SIGNALS:
         return say(en.KIND_SIGNAL)
     facts: dict[str, object] = {}
@@ -80,6 +74,25 @@ def _what(data: ReportData, s: Signal) -> Rich:
     if s.name == "backlog":
         facts = {"at": _most_at(data, s), "pending": _pending(data, s)}
     return say(en.SIGNALS[s.name][1], **facts)
+
+
+def _condition(data: ReportData, rule: Mapping[str, Any]) -> Rich:
+    """Say what a rule counts in which window, and when that was worst."""
+    lines = rule["measure"] == "signature_lines"
+    apps = [str(a).removeprefix(_common(data, str(a))) for a in rule.get("apps") or ()]
+    of = [*apps, *rule["kinds"]] if lines else rule["kinds"]
+    window = duration(rule.get("window_s")) or ""
+    at = minute(rule["worst_at"], data.window) if rule["worst"] or rule["worst_of"] else None
+    template = en.RULE_LINES if lines else en.RULE_ATTEMPTS
+    return say(template, of=", ".join(of), window=window, at=en.RULE_AT.format(at=at) if at else "")
+
+
+def _common(data: ReportData, app: str) -> str:
+    """Return what an app's name has in common with the namespace's: `codex-k8s-` need not be said each time."""
+    same = [n for n in data.namespaces if n.partition("-")[0] == app.partition("-")[0]]
+    head = next((n for n in same), "")
+    parts = [a for a, b in zip(app.split("-"), head.split("-"), strict=False) if a == b]
+    return "".join(f"{p}-" for p in parts)
 
 
 def _most_at(data: ReportData, s: Signal) -> str:
@@ -111,6 +124,11 @@ def _written(f: Figure | None) -> str | None:
     if f is None:
         return None
     return _WRITERS[f.form](f)
+
+
+def _earlier(f: Figure | None) -> str | None:
+    """Write an earlier day's figure, of k of n no percentage."""
+    return shown_share(f.k, f.n) if f and f.form == "share" and f.n and f.whole else _written(f)
 
 
 def _count(f: Figure) -> str | None:

@@ -11,7 +11,7 @@ from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
-from pipeline.report.sections.common import alert, doc, issues, no_data, source_name, titles
+from pipeline.report.sections.common import alert, capital, doc, issues, no_data, source_name, titles
 from pipeline.report.sections.failed import Group, days_known, groups, last_before, no_issue
 from pipeline.report.text import count, instant, minute, number, percent, when
 
@@ -42,7 +42,7 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
     for i in records(data.incidents):
         first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
         action = advice(first.first_action) if first else say("")
-        facts: dict[str, object] = {"what": titles(data, i["signatures"], i["class"]), "start": _minute(data, i["started_at"])}
+        facts: dict[str, object] = {"what": capital(titles(data, i["signatures"], i["class"])), "start": _minute(data, i["started_at"])}
         facts |= {"failures": en.counted(i["failures"], "failed attempt"), "span": _span(data, i)}
         facts["hit"] = _hit(i["failures"], len(i["runs"]))
         facts["issue"] = say(en.TODO_ISSUES, issues=issues(i["issues"])) if i["issues"] else _no_issue(data, i)
@@ -128,7 +128,7 @@ def _missed(data: ReportData) -> Iterator[Todo]:
 def _about(data: ReportData, name: str) -> Rich:
     """Name what an alert counts: its signatures, else the alert."""
     ids = next((e["signatures"] for e in data.expected if e["alert"] == name), ())
-    return say(titles(data, ids, "")) if ids else Rich([alert(data, name)])
+    return say(capital(titles(data, ids, ""))) if ids else Rich([alert(data, name)])
 
 
 def _runbook(data: ReportData, name: str) -> Span | None:
@@ -168,5 +168,5 @@ def _others(data: ReportData) -> Iterator[Todo]:
     for g in groups(data):
         if g.signatures and g.failure_class == "other":
             first = next((s for s in data.signatures if s.id in g.signatures), None)
-            what = say(en.TODO_OTHER_KNOWN, what=titles(data, g.signatures, ""), hit=_hit(len(g.rows), g.runs))
+            what = say(en.TODO_OTHER_KNOWN, what=capital(titles(data, g.signatures, "")), hit=_hit(len(g.rows), g.runs))
             yield Todo(_OTHER, what, advice(first.first_action) if first else say(""), doc(data, first.runbook) if first else None)
