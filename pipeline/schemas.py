@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,8 +215,37 @@ def from_frame(name: str, frame: pd.DataFrame) -> pa.Table:
 
 
 def in_order(name: str, table: pa.Table) -> pa.Table:
-    """Sort rows by the table's order, nulls last: the same rows make the same file."""
-    return table.sort_by([(c, "ascending") for c in TABLES[name].order]) if table.num_rows > 1 else table
+    """Sort rows by the table's order, nulls last, then by all they hold: the same rows make the same file."""
+    if table.num_rows < 2:  # noqa: PLR2004
+        return table
+    order = TABLES[name].order
+    table = table.sort_by([(c, "ascending") for c in order])
+    ties = _as_before(table[order[0]])
+    for c in order[1:]:
+        if not pc.any(ties).as_py():
+            return table
+        ties = pc.and_(ties, _as_before(table[c]))
+    # maps and lists cannot be sorted by Arrow, and rows that differ in them alone are few
+    places, at = list(range(table.num_rows)), 0
+    for tied, run in groupby([False, *ties.to_pylist()]):
+        length = len(list(run))
+        if tied:
+            places[at - 1 : at + length] = _by_content(table.slice(at - 1, length + 1), at - 1)
+        at += length
+    return table.take(pa.array(places, pa.int64()))
+
+
+def _as_before(column: pa.ChunkedArray) -> pa.Array:
+    """Tell of each row but the first whether it has the value of the row before."""
+    values = column.combine_chunks()
+    here, before = values[1:], values[:-1]
+    return pc.or_(pc.fill_null(pc.equal(here, before), fill_value=False), pc.and_(here.is_null(), before.is_null()))
+
+
+def _by_content(rows: pa.Table, first: int) -> list[int]:
+    columns = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in rows.columns]
+    keys = [repr(values) for values in zip(*(c.to_pylist() for c in columns), strict=True)]
+    return [first + i for i in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
 def tidy(name: str, frame: pd.DataFrame) -> pd.DataFrame:

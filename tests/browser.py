@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_PIPES = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars")
 _QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-extensions")
 _PATIENCE_S = 60.0
@@ -121,7 +123,9 @@ class Page:
     def print_to(self, path: Path) -> None:
         """Print the page on A4."""
         width, height = _A4_IN
-        done = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True, paperWidth=width, paperHeight=height)
+        done = self.call(
+            "Page.printToPDF", preferCSSPageSize=True, printBackground=True, paperWidth=width, paperHeight=height
+        )
         path.write_bytes(base64.b64decode(done["data"]))
 
     def _happened(self, method: str) -> list[Mapping[str, Any]]:
@@ -157,7 +161,12 @@ def pictures(chromium: Path, page: Path, folder: Path) -> None:
     """Leave pictures of a page."""
     folder.mkdir(parents=True, exist_ok=True)
     with browser(chromium) as b:
-        for name, width, dark in (("1200", 1200, False), ("1200-dark", 1200, True), ("390", 390, False), ("390-dark", 390, True)):
+        for name, width, dark in (
+            ("1200", 1200, False),
+            ("1200-dark", 1200, True),
+            ("390", 390, False),
+            ("390-dark", 390, True),
+        ):
             with b.page(page, width=width, dark=dark) as p:
                 p.picture(folder / f"{name}-first.png")
                 p.picture(folder / f"{name}.png", whole=True)

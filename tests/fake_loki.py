@@ -51,6 +51,7 @@ class FakeLoki:
         if not counting:
             return self._lines(form)
         width = int(counting[1]) * _UNIT[counting[2]]
+        assert width > 0
         if path == "/loki/api/v1/query":
             value = self._count(int(form["time"]) - width, int(form["time"]))
             return success("vector", [{"metric": {}, "value": [0, str(value)]}] if value else [])

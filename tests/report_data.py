@@ -19,6 +19,7 @@ from pipeline.report.view import ReportData
 from pipeline.rules import run_token
 from pipeline.signals import alerts, failures, golden, incidents
 from pipeline.signals.alerts import Expected
+from pipeline.signals.intervals import wilson
 from pipeline.signals.verdict import verdict
 from tests.tables import DATE, DAY, KINDS, at, attempt, attempts, line, lines, ns, span, table
 
@@ -52,7 +53,9 @@ def when(seconds: float) -> pd.Timestamp:
     return pd.Timestamp(DAY.start + round(seconds) * NS, tz="UTC")
 
 
-def job(kind: str, start_s: float, length_s: float, outcome: str = "succeeded", run: int | None = None, **more: Any) -> Row:
+def job(
+    kind: str, start_s: float, length_s: float, outcome: str = "succeeded", run: int | None = None, **more: Any
+) -> Row:
     """Return an attempt of a kind that began at a second of the day."""
     image = more.pop("image", IMAGES[int(start_s) % 5])
     own = run_id(run) if run is not None else None
@@ -64,7 +67,9 @@ def job(kind: str, start_s: float, length_s: float, outcome: str = "succeeded", 
     }
     facts = {"image": image if kind == "build" else None, "run_id": own, "issue": more.pop("issue", None)}
     facts |= {"job_name": names[kind], "linked_by": "job_token" if own else None, "end_uncertainty_s": 0.0}
-    return attempt(when(start_s), when(start_s + length_s), outcome, kind, **(facts | {"outcome_source": "event"} | more))
+    return attempt(
+        when(start_s), when(start_s + length_s), outcome, kind, **(facts | {"outcome_source": "event"} | more)
+    )
 
 
 def quiet_jobs(runs: int, first: int = 0, mirrors: int = 12, hours: tuple[float, float] = (0.6, 23.2)) -> Iterator[Row]:
@@ -135,7 +140,11 @@ def lines_of(frame: pd.DataFrame, extra: Sequence[Row] = ()) -> pd.DataFrame:
         text = _TEXT[a["kind"]].format(job=a["job_name"])
         facts = {"job": a["job_name"], "job_name": a["job_name"], "kind": a["kind"], "attempt_index": i}
         facts |= {"run_id": a["run_id"], "line": text, "err": text}
-        for seconds, app, level in ((-0.4, a["job_name"], None), (0.1, "codex-k8s-control-plane", "ERROR"), (0.3, "codex-k8s-worker", "WARN")):
+        for seconds, app, level in (
+            (-0.4, a["job_name"], None),
+            (0.1, "codex-k8s-control-plane", "ERROR"),
+            (0.3, "codex-k8s-worker", "WARN"),
+        ):
             end = a["ended_at"] + pd.Timedelta(seconds=seconds)
             rows.append(line(end, *_SAID[a["kind"]], **(facts | {"app": app, "level": level})))
     return lines(*rows, *extra)
@@ -147,11 +156,18 @@ def grumbles(n: int) -> list[Row]:
     return [line(when(between(i, 18_000, 77_000)), level="WARN", app="codex-k8s-worker", line=text) for i in range(n)]
 
 
-def complete(rows: Mapping[str, int], gaps: Mapping[str, Sequence[Window]] | None = None, **proofs: Mapping[str, Any]) -> list[Coverage]:
+def complete(
+    rows: Mapping[str, int], gaps: Mapping[str, Sequence[Window]] | None = None, **proofs: Mapping[str, Any]
+) -> list[Coverage]:
     """Return coverage of a day: whole, but for the holes that are named."""
     holes = gaps or {}
     usual: dict[str, dict[str, Any]] = {
-        "logs": {"counted": rows["logs"], "reconciled": rows["logs"], "found": {"not_parsed": 2, "redactions": 3}, "windows": 24},
+        "logs": {
+            "counted": rows["logs"],
+            "reconciled": rows["logs"],
+            "found": {"not_parsed": 2, "redactions": 3},
+            "windows": 24,
+        },
         "jobs": {"scrapes": 2880, "expected": 2880},
         "alerts": {"method": "rule evaluations", "evaluations": 5760, "samples": 0},
         "events": {"method": "kubectl", "lists": 24},
@@ -170,7 +186,13 @@ def complete(rows: Mapping[str, int], gaps: Mapping[str, Sequence[Window]] | Non
 def rule(e: Expected) -> Row:
     """Return a rule's facts as the steps gather them."""
     r = e.rule
-    facts = {"alert": r.name, "severity": r.severity, "summary": r.summary, "measure": r.measure, "kinds": list(r.kinds)}
+    facts: Row = {
+        "alert": r.name,
+        "severity": r.severity,
+        "summary": r.summary,
+        "measure": r.measure,
+        "kinds": list(r.kinds),
+    }
     facts |= {"signatures": list(r.signatures), "apps": list(r.apps), "op": r.op, "threshold": r.threshold}
     facts |= {"window_s": r.window_s, "minimum": r.minimum, "runbook": r.runbook, "intervals": list(e.intervals)}
     return facts | {"worst": e.worst, "worst_at": e.worst_at, "worst_of": e.worst_of}
@@ -180,8 +202,8 @@ def totals_of(builds: int, mirrors: int, checks: int, failed: int = 0, p95: floa
     """Return an earlier day's totals."""
 
     def one(finished: int, bad: int) -> Row:
-        between = golden.wilson(bad, finished) or (None, None)
-        facts = {"started": finished, "finished": finished, "failed": bad, "succeeded": finished - bad}
+        between = wilson(bad, finished) or (None, None)
+        facts: Row = {"started": finished, "finished": finished, "failed": bad, "succeeded": finished - bad}
         facts |= {"failure_ratio": bad / finished if finished else None, "durations": finished - bad}
         facts |= {"failure_low_ratio": between[0], "failure_high_ratio": between[1], "duration_p50_s": 226.0}
         facts |= {"duration_p95_s": p95, "duration_max_s": 533.0, "backlog_max": backlog, "pending_max": 2}
@@ -198,7 +220,7 @@ def past(n: int = 7) -> list[Row]:
     out = []
     for i, size in enumerate(sizes):
         date = DATE - dt.timedelta(days=i + 1)
-        known = {"totals": totals_of(*size, p95=441.0 + 7 * (i % 3), backlog=9 + i % 3), "worst": worst}
+        known: Row = {"totals": totals_of(*size, p95=441.0 + 7 * (i % 3), backlog=9 + i % 3), "worst": worst}
         out.append({"date": date} | (known if i < n else {"totals": None, "worst": {}}))
     return out
 
@@ -212,9 +234,11 @@ def objectives(good: int | None, total: int | None, recovered: tuple[int, int] |
     in_time, cases = recovered or (None, None)
     return table(
         "slo",
-        row | {"slo": "build_availability", "good": good, "total": total, "ratio": ratio, "objective_ratio": 0.99}
+        row
+        | {"slo": "build_availability", "good": good, "total": total, "ratio": ratio, "objective_ratio": 0.99}
         | {"budget_spent_ratio": spent, "policy": policy},
-        row | {"slo": "recovery", "good": in_time, "total": cases, "objective_ratio": 1.0}
+        row
+        | {"slo": "recovery", "good": in_time, "total": cases, "objective_ratio": 1.0}
         | {"ratio": in_time / cases if cases and in_time is not None else None},
     )
 
@@ -261,7 +285,7 @@ def day(
         docs_url=DOCS,
         max_gap_s=0.0,
         inputs={"lake": "lake", "rows": {c.what: c.rows for c in coverage}},
-        versions={"aislot": "0.4.0", "queries": "3f81c2d07a11", "loki": "3.7.8", "prometheus": "3.7.0"},
+        versions={"aislot": "aislot 0.4.0", "queries": "3f81c2d07a11", "loki": "3.7.8", "prometheus": "3.7.0"},
         changed_settings=["loki.url = http://loki:3100", "github.repository = codex-k8s/codex-k8s"],
         earlier=table("failures"),
         objectives=RULES.objectives,
@@ -271,8 +295,15 @@ def day(
 
 def red() -> ReportData:
     """Return a day with two incidents, one of them too long, a page that never came and one that nobody expected."""
-    broken = {"build": span("08:58", "09:34"), "codegen-check": span("10:50", "12:06")}  # nothing of the kind succeeds then
-    usual = [r for r in quiet_jobs(32, mirrors=22) if r["ended_at"].value not in broken.get(r["kind"], span("00:00", "00:00"))]
+    broken = {
+        "build": span("08:58", "09:34"),
+        "codegen-check": span("10:50", "12:06"),
+    }  # nothing of the kind succeeds then
+    usual = [
+        r
+        for r in quiet_jobs(32, mirrors=22)
+        if r["ended_at"].value not in broken.get(r["kind"], span("00:00", "00:00"))
+    ]
     jobs = numbered([*usual, *bad_jobs()])
     told = lines_of(jobs, grumbles(31))
     rows = {"logs": 48_213, "jobs": 31_604, "alerts": 5, "events": 412, "issues": 66}
@@ -283,10 +314,20 @@ def red() -> ReportData:
         ("AI_SLOT_BUILD_MTTR_SLO_RISK", "ticket", "11:24:30", None),
         ("AI_SLOT_BUILD_FAILURE_BURST", "page", "17:55:00", "18:02:00"),
     ]
-    history = table("alerts", *(
-        {"alert": a, "severity": s, "started_at": at(b), "ended_at": e and at(e), "labels": {}, "source": "prometheus"}
-        for a, s, b, e in fired
-    ))
+    history = table(
+        "alerts",
+        *(
+            {
+                "alert": a,
+                "severity": s,
+                "started_at": at(b),
+                "ended_at": e and at(e),
+                "labels": {},
+                "source": "prometheus",
+            }
+            for a, s, b, e in fired
+        ),
+    )
     before = {"failure_id": "f-0000000000", "class": "build-ref", "signatures": ["build-ref"], "kind": "codegen-check"}
     earlier = table("failures", before | {"failed_at": at("14:02:11", -6), "job_name": "codex-k8s-codegen-check-1"})
     coverage = complete(rows, alerts={"samples": 1166})
@@ -303,8 +344,16 @@ def green() -> ReportData:
 def grey() -> ReportData:
     """Return a day with a hole in the scrapes, on which nothing that was seen failed."""
     hole = span("10:14:12", "12:51:12")
-    seen = [r for r in quiet_jobs(38, mirrors=20) if not hole.intersect(Window(r["started_at"].value, r["ended_at"].value))]
-    gone = {"outcome": "vanished", "ended_at": None, "duration_s": None, "outcome_source": None, "end_uncertainty_s": None}
+    seen = [
+        r for r in quiet_jobs(38, mirrors=20) if not hole.intersect(Window(r["started_at"].value, r["ended_at"].value))
+    ]
+    gone = {
+        "outcome": "vanished",
+        "ended_at": None,
+        "duration_s": None,
+        "outcome_source": None,
+        "end_uncertainty_s": None,
+    }
     lost = [job("build", 36_500 + 60 * n, 300, run=800 + n) | gone | {"last_seen_at": at("10:14")} for n in range(4)]
     rows = {"logs": 44_902, "jobs": 27_455, "alerts": 0, "events": 351, "issues": 49}
     coverage = complete(rows, {"jobs": [hole], "alerts": [hole]}, jobs={"scrapes": 2566}, alerts={"evaluations": 5130})
@@ -347,7 +396,7 @@ def amber() -> ReportData:
         history=past(2),
         docs_url="",
         ambiguous=1,
-        versions={"aislot": "0.4.0", "queries": "3f81c2d07a11"},
+        versions={"aislot": "aislot 0.4.0", "queries": "3f81c2d07a11"},
         changed_settings=[],
     )
 
@@ -356,7 +405,7 @@ def empty() -> ReportData:
     """Return a day of a lake that nobody ever filled, with nothing configured."""
     coverage = [Coverage(what, source, False, None, 0, (), {}) for what, source in SOURCES]
     jobs = numbered([])
-    more = {"history": past(0), "docs_url": "", "versions": {"aislot": "0.4.0", "queries": "3f81c2d07a11"}}
+    more: Row = {"history": past(0), "docs_url": "", "versions": {"aislot": "aislot 0.4.0", "queries": "3f81c2d07a11"}}
     more |= {"changed_settings": [], "earlier": None}
     return day(jobs, lines(), coverage, table("alerts"), objectives(None, None, None), **more)
 

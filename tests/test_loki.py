@@ -15,6 +15,7 @@ from tests.fake_loki import MINUTE, SELECTOR, START, FakeLoki, entry, identity, 
 from tests.faults import Form
 
 HOUR = Window(START, START + 60 * MINUTE)
+DAY = Window(START, START + 1440 * MINUTE)
 FETCH, COUNT = "/loki/api/v1/query_range", "/loki/api/v1/query"
 
 
@@ -53,10 +54,9 @@ def test_lines_are_asked_for_by_post_in_nanoseconds_forward_with_a_limit_and_pas
 
 
 def test_a_day_is_counted_minute_by_minute_in_one_call() -> None:
-    day = Window(START, START + 1440 * MINUTE)
-    held = [entry(0), entry(1), entry(MINUTE), entry(MINUTE, "y"), entry(MINUTE + 1), entry(day.length)]
+    held = [entry(0), entry(1), entry(MINUTE), entry(MINUTE, "y"), entry(MINUTE + 1), entry(DAY.length)]
     loki, door = FakeLoki(held).loki()
-    counted = loki.counts(day)
+    counted = loki.counts(DAY)
     assert len(counted) == 1440
     assert {i: n for i, n in enumerate(counted) if n} == {0: 3, 1: 1, 1439: 1}
     (asked,) = door.asked
@@ -76,8 +76,14 @@ def test_a_day_that_cannot_be_counted_at_once_is_counted_in_parts() -> None:
 
     held = [entry(n * 7 * MINUTE) for n in range(1, 200)]
     loki, _ = FakeLoki(held, before=too_long).loki()
-    day = Window(START, START + 1440 * MINUTE)
-    assert loki.counts(day) == FakeLoki(held).loki()[0].counts(day)
+    assert loki.counts(DAY) == FakeLoki(held).loki()[0].counts(DAY)
+
+
+def test_counts_that_never_come_are_given_up_at_an_hour() -> None:
+    loki, door = FakeLoki(before=lambda _p, _f: Reply(504, {}, b"request timed out")).loki()
+    with pytest.raises(TooSlow):
+        loki.counts(DAY)
+    assert len(door.asked) == 6
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,12 @@ def test_minutes_are_joined_to_slices_that_fit_one_answer_and_empty_ones_are_not
     assert [((a - START) // MINUTE, (b - START) // MINUTE) for a, b in server.fetched] == [(0, 2), (2, 51), (51, 60)]
     assert cell.requests == 3
     assert len(cell.entries) == 20
+
+
+def test_what_would_fill_an_answer_is_not_asked_for_at_once() -> None:
+    server = FakeLoki([entry(n * 10**9) for n in range(1, 11)])
+    assert read(server, limit=10).causes == {}
+    assert len(server.fetched) == 2
 
 
 @pytest.mark.parametrize(
@@ -210,9 +222,10 @@ def test_more_lines_at_one_nanosecond_than_an_answer_holds_are_recorded_as_short
     assert len(server.fetched) < 250
 
 
-def test_an_instant_that_exactly_fills_an_answer_is_whole() -> None:
+@pytest.mark.parametrize("loses", [False, True])
+def test_an_instant_that_exactly_fills_an_answer_is_whole(loses: bool) -> None:
     held = [entry(5, f"{n}") for n in range(20)] + [entry(4, f"{n}") for n in range(20)]
-    cell = read(FakeLoki(held, server_limit=20))
+    cell = read(FakeLoki(held, server_limit=20, loses_at_start=loses))
     assert len(cell.entries) == 40
     assert cell.short == []
 
@@ -230,6 +243,15 @@ def test_what_the_server_gives_and_counts_twice_is_kept_once_and_explained() -> 
     assert said(cell.entries) == said(held)
     assert (cell.rows[0], cell.counted[0], cell.short) == (2, 6, [])
     assert cell.explained == 6
+
+
+def test_repeats_that_are_read_again_explain_no_more_than_they_did() -> None:
+    held = [entry(n) for n in (5, 6, 7)]
+
+    def keeps_one_back(path: str, form: Form) -> Any:
+        return lines(e for e in held[:2] for _ in range(2)) if is_fetch(form) else None
+
+    assert read(FakeLoki(held, repeats=2, before=keeps_one_back)).short == [0]
 
 
 def test_an_answer_full_of_repeats_is_full() -> None:

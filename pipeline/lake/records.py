@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import LakeError
 from pipeline.lake.store import META, Store
-from pipeline.model import NS, PullRecord, Window, day_of
+from pipeline.model import PullRecord, Window, day_of
 
 FORMAT = 1
 _PULLS = f"{META}/pulls"
@@ -26,10 +26,12 @@ class Records:
 
     def check_format(self) -> None:
         """Refuse a lake that a newer version wrote. Raises LakeError."""
-        found = self._json(f"{META}/lake.json")
-        if found is not None and int(found.get("format", 0)) > FORMAT:
+        found = self._json(f"{META}/lake.json") or {}
+        if found.get("format", FORMAT) not in range(FORMAT + 1):
+            by = found.get("written_by") or "aislot"
             raise LakeError(
-                f"the lake {self._store.uri} has format {found['format']}, this aislot knows formats up to {FORMAT}",
+                f"the lake {self._store.uri} was written by a newer version ({by}): "
+                f"its format is {found['format']}, this aislot knows formats up to {FORMAT}",
                 "install that version of aislot, or point lake.uri elsewhere",
                 "nothing was changed",
             )
@@ -40,14 +42,17 @@ class Records:
             self._put(f"{META}/lake.json", {"format": FORMAT, "written_by": written_by})
 
     def put(self, record: PullRecord) -> None:
-        """Keep a question's record; those of the same question about parts of its window are thereby said again."""
+        """Keep a question's record; those of the same question about parts of its window are thereby said again.
+
+        A record lies within one UTC day. The new one is written first: a full disk takes no older one away.
+        """
         name = self._name(record)
+        self._put(name, record.to_json())
         for other in self._store.names(f"{_PULLS}/{record.what}/date={day_of(record.window.start)}", ".json"):
             known = self._read(other)
             same = known.source == record.source
             if other != name and same and record.window.covers(known.window):
                 self._store.remove(other)
-        self._put(name, record.to_json())
 
     def of(self, what: str, window: Window) -> list[PullRecord]:
         """Return the records of one kind of question whose windows touch `window`, oldest question first."""
@@ -82,15 +87,15 @@ class Records:
         """Return the lake's redaction key, made once and never shown."""
         name = f"{META}/redaction.key"
         found = self._store.read(name)
-        if found is None:
+        if not found:
             found = secrets.token_hex(32).encode()
-            self._store.write(name, found)
+            self._store.write(name, found, private=True)
         return found
 
     def _name(self, record: PullRecord) -> str:
         day = day_of(record.window.start)
         origin = Window.of_day(day).start
-        ends = [f"{(at - origin) / NS:09.3f}" for at in (record.window.start, record.window.end)]
+        ends = [f"{at - origin:014d}" for at in (record.window.start, record.window.end)]
         return f"{_PULLS}/{record.what}/date={day}/{record.source}-{ends[0]}-{ends[1]}.json"
 
     def _read(self, name: str) -> PullRecord:

@@ -6,13 +6,16 @@ A directory: write below `_aislot/unfinished`, sync, rename. An object store: on
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import posixpath
+import re
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -21,7 +24,9 @@ from pipeline.errors import LakeError
 
 META = "_aislot"
 _TMP = f"{META}/unfinished"
-_NO_SPACE = 28
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_RETRY_S = 0.2
+_USER_INFO = re.compile(r"(?<=://)[^/]*@")
 
 
 class Store:
@@ -29,14 +34,16 @@ class Store:
 
     def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
         """Open the root. Raises LakeError for an address that no file system serves."""
-        self.uri = uri
+        self.uri = _USER_INFO.sub("", uri)  # as messages show it
         try:
             self._fs, root = fsspec.core.url_to_fs(uri, **dict(options or {}))
         except (ImportError, ValueError, OSError) as e:
-            raise LakeError(f"the lake {uri} cannot be opened: {e}", "set lake.uri to a directory") from e
+            raise LakeError(f"the lake {self.uri} cannot be opened: {e}", "set lake.uri to a directory") from e
         self.root = root.rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         self.local = "file" in protocols
+        # a client of an object store has errors of its own: no credentials, no such endpoint
+        self._failures: type[Exception] = OSError if self.local else Exception
 
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes, None where there is none."""
@@ -46,13 +53,16 @@ class Store:
             except FileNotFoundError:
                 return None
 
-    def write(self, name: str, data: bytes) -> bool:
-        """Put `data` in place of the file, all or nothing; False where the file already held just that."""
+    def write(self, name: str, data: bytes, *, private: bool = False) -> bool:
+        """Put `data` in place of the file, all or nothing; False where the file already held just that.
+
+        In a directory nobody else can read a `private` file; in an object store its policy decides.
+        """
         if self.read(name) == data:
             return False
         with self._told("write", name):
             if self.local:
-                self._rename_into_place(name, data)
+                self._rename_into_place(name, data, 0o600 if private else 0o666)
             else:
                 self._fs.pipe_file(self._path(name), data)
         return True
@@ -65,12 +75,8 @@ class Store:
     def names(self, folder: str, ending: str = "") -> list[str]:
         """List the files anywhere below a folder, sorted; hidden ones and those below `_` folders of it left out."""
         with self._told("list", folder):
-            self._fs.invalidate_cache()
-            try:
-                found = self._fs.find(self._path(folder))
-            except FileNotFoundError:
-                return []
-        names = [posixpath.relpath(p, self.root) for p in found]
+            found = _walk(self._path(folder)) if self.local else self._find(self._path(folder))
+        names = [posixpath.relpath(p, self.root or "/") for p in found]
         below = len(folder.split("/")) if folder else 0
         seen = (n for n in names if n.endswith(ending))
         return sorted(n for n in seen if not any(p.startswith((".", "_")) for p in n.split("/")[below:]))
@@ -85,49 +91,59 @@ class Store:
             yield
             return
         with self._told("lock", META):
-            self._fs.makedirs(self._path(_TMP), exist_ok=True)
-            handle = self._fs.open(self._path(f"{META}/lock"), "a+b")
-        with handle:
+            Path(self._path(_TMP)).mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._path(f"{META}/lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
             self._acquire(handle, wait_s, say)
             with self._told("clean", _TMP):
-                for left in self._fs.find(self._path(_TMP)):  # what a killed run left; nobody else writes now
-                    self._fs.rm_file(left)
+                for left in _walk(self._path(_TMP)):  # what a killed run left; nobody else writes now
+                    Path(left).unlink()
             yield
+        finally:
+            os.close(handle)
 
-    def _acquire(self, handle: Any, wait_s: float, say: Callable[[str], None]) -> None:
+    def _acquire(self, handle: int, wait_s: float, say: Callable[[str], None]) -> None:
         waited = 0.0
-        while True:
-            try:
-                fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().decode("utf-8", "replace").strip() or "another aislot"
-                if waited >= wait_s:
-                    raise LakeError(f"the lake {self.uri} is in use by {holder}", "wait until it has ended") from None
-                if not waited:
-                    say(f"the lake is in use by {holder}; waiting")
-                time.sleep(0.2)
-                waited += 0.2
-            else:
-                handle.truncate(0)
-                handle.write(f"aislot on {socket.gethostname()}, process {os.getpid()}".encode())
-                handle.flush()
-                return
+        while not self._taken(handle):
+            holder = os.pread(handle, 1000, 0).decode("utf-8", "replace").strip() or "another aislot"
+            if waited >= wait_s:
+                raise LakeError(f"the lake {self.uri} is in use by {holder}", "wait until it has ended")
+            if not waited:
+                say(f"the lake is in use by {holder}; waiting")
+            time.sleep(_RETRY_S)
+            waited += _RETRY_S
 
-    def _rename_into_place(self, name: str, data: bytes) -> None:
-        temporary = self._path(f"{_TMP}/{secrets.token_hex(8)}")
-        self._fs.makedirs(self._path(_TMP), exist_ok=True)
-        self._fs.makedirs(posixpath.dirname(self._path(name)), exist_ok=True)
+    def _taken(self, handle: int) -> bool:
+        with self._told("lock", META):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"aislot on {socket.gethostname()}, process {os.getpid()}".encode(), 0)
+            return True
+
+    def _rename_into_place(self, name: str, data: bytes, mode: int) -> None:
+        path, temporary = Path(self._path(name)), Path(self._path(f"{_TMP}/{secrets.token_hex(8)}"))
+        for folder in (temporary.parent, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
-            with self._fs.open(temporary, "wb") as f:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as f:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
-            self._fs.mv(temporary, self._path(name))
+            temporary.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
-                self._fs.rm_file(temporary)
+                temporary.unlink()
             raise
+
+    def _find(self, path: str) -> list[str]:
+        self._fs.invalidate_cache()
+        try:
+            return list(self._fs.find(path))
+        except FileNotFoundError:
+            return []
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -136,8 +152,21 @@ class Store:
     def _told(self, doing: str, name: str) -> Iterator[None]:
         try:
             yield
-        except OSError as e:
-            why = e.strerror or str(e)
-            fix = "free some space" if e.errno == _NO_SPACE else "check lake.uri and its permissions"
+        except LakeError:
+            raise
+        except self._failures as e:
+            why = getattr(e, "strerror", None) or str(e) or type(e).__name__
+            full = isinstance(e, OSError) and e.errno in _NO_SPACE
+            fix = "free some space" if full else "check lake.uri and its permissions"
             kept = "what was written before is whole and is kept; the next run goes on from there"
             raise LakeError(f"cannot {doing} {name or 'the lake'} in {self.uri}: {why}", fix, kept) from e
+
+
+def _walk(folder: str) -> list[str]:
+    """List the files below a directory; one that cannot be read is an error, lest it be taken for an empty one."""
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    return [f"{at}/{name}" for at, _, names in os.walk(folder, onerror=failed) for name in names]

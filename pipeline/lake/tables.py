@@ -56,8 +56,8 @@ class Tables:
         for cell in window.cells(cell_ns(table)):
             name = self._name(table, cell)
             new = rows.filter(_inside(rows, table, cell)) if rows.num_rows else rows
-            old = self._load(name, table, None) if self._store.read(name) is not None else None
-            if old is not None and old.num_rows:
+            old = self._load(name, table, None)
+            if old.num_rows:
                 within = _inside(old, table, cell)
                 kept = old.filter(pc.invert(within))
                 new = merge(old.filter(within), new) if merge else new
@@ -96,10 +96,15 @@ class Tables:
     def _load(self, name: str, table: str, columns: Sequence[str] | None) -> pa.Table:
         data = self._store.read(name)
         spec = schemas.TABLES[table].schema
-        if data is None:  # removed between listing and reading
+        if data is None:
             return spec.empty_table().select(list(columns or spec.names))
         try:
-            found = pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None, partitioning=None)
+            found = pq.read_table(
+                io.BytesIO(data),
+                columns=list(columns) if columns else None,
+                partitioning=None,
+                page_checksum_verification=True,
+            )
             return found.select(list(columns or spec.names)).cast(
                 pa.schema([spec.field(c) for c in columns or spec.names])
             )
@@ -127,6 +132,7 @@ def _parquet(rows: pa.Table) -> bytes:
         compression="zstd",
         compression_level=1,
         row_group_size=50_000,
+        write_page_checksum=True,  # a flipped bit is an error, not another number
         use_dictionary=[c for c in rows.schema.names if c not in plain],
         write_statistics=[c for c in rows.schema.names if not pa.types.is_nested(rows.schema.field(c).type)],
     )

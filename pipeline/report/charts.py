@@ -62,14 +62,19 @@ class Lane:
     group: str = ""
 
 
-def bars(title: str, stacks: Sequence[Stack], frame: Frame, *, height: int, axis: bool = False, strong: bool = True) -> Any:
+def bars(
+    title: str, stacks: Sequence[Stack], frame: Frame, *, height: int, axis: bool = False, strong: bool = True
+) -> Any:
     """Draw counts per 15 min, the first stack at the bottom."""
     n = len(stacks[0].counts)
     step = frame.day.length // n
     data, most = [], 0
     for i in range(n):
         low = 0
-        x = {"x": _ms(frame.day.start + i * step) + _MINUTE_MS, "x2": _ms(frame.day.start + (i + 1) * step) - _MINUTE_MS}
+        x = {
+            "x": _ms(frame.day.start + i * step) + _MINUTE_MS,
+            "x2": _ms(frame.day.start + (i + 1) * step) - _MINUTE_MS,
+        }
         for s in stacks:
             if s.counts[i]:
                 data.append(x | {"y": low, "y2": low + s.counts[i], "c": s.colour})
@@ -155,7 +160,11 @@ def _number(text: str) -> int:
 def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
     value, label = p95
     data = [{"x": _ms(frame.day.start), "x2": _ms(frame.day.end), "y": value, "text": visible(label)}]
-    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x="x:T", x2="x2:T", y="y:Q")
+    rule = (
+        alt.Chart(_data(data))
+        .mark_rule(aria=False, color=colour, strokeDash=[4, 3])
+        .encode(x="x:T", x2="x2:T", y="y:Q")
+    )
     return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
 
@@ -207,7 +216,9 @@ def _lane(
     if head:
         texts.setdefault("head", []).append({"x": _ms(day.start), "y": middle, "text": head})
     if beside:
-        texts.setdefault(beside, []).append({"x": _ms(last if beside == "after" else first), "y": middle, "text": label})
+        texts.setdefault(beside, []).append(
+            {"x": _ms(last if beside == "after" else first), "y": middle, "text": label}
+        )
     for (a, b), (_, style) in zip(spans, lane.bars, strict=True):
         box = {"x": _ms(a), "x2": _ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
         boxes.setdefault(style, []).append(box)
@@ -263,7 +274,14 @@ def _plot(
 ) -> Any:
     """Lay out marks with their axes: counts from 0, time below where `axis` says so."""
     y_axis = alt.Axis(
-        values=list(ticks), title=None, format="d", gridColor="var(--rule)", domain=False, ticks=False, labelPadding=6
+        values=list(ticks),
+        tickCount=len(ticks),
+        title=None,
+        format="d",
+        gridColor="var(--rule)",
+        domain=False,
+        ticks=False,
+        labelPadding=6,
     )
     y = alt.Y("y:Q", scale=alt.Scale(domain=[0, ticks[-1]], nice=False), axis=y_axis)
     head = alt.TitleParams(
@@ -275,9 +293,9 @@ def _plot(
         color="var(--ink)",
         offset=2,
     )
-    return _whole(layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 6, axis=_hours(frame, shown=axis)).properties(
-        title=head
-    )
+    return _whole(
+        layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 6, axis=_hours(frame, shown=axis)
+    ).properties(title=head)
 
 
 def _whole(
@@ -305,6 +323,7 @@ def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
     ticks = [_ms(frame.day.start) + h * _HOUR_MS for h in range(0, frame.day.length // (3600 * NS) + 1, hours)]
     return alt.Axis(
         values=ticks,
+        tickCount=len(ticks),
         format="%H:%M",
         title=None,
         grid=False,
@@ -322,7 +341,9 @@ def _rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
 
 
 def _words(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
-    mark = alt.Chart(_data(data)).mark_text(aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look)
+    mark = alt.Chart(_data(data)).mark_text(
+        aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look
+    )
     return mark.encode(x="x:T", y="y:Q", text="text:N")
 
 

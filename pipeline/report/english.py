@@ -7,6 +7,7 @@ decides the form of a word.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 LANG = "en"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -19,7 +20,7 @@ def short_day(date: dt.date) -> str:
 
 
 def counted(n: int, one: str, many: str = "") -> str:
-    """Write a number with its noun."""
+    """Write a number with its noun, which is named in English and in the singular."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
@@ -38,6 +39,23 @@ def more(n: int) -> str:
     return f" and {n:,} more" if n > 0 else ""
 
 
+def share(k: int, n: int) -> str:
+    """Write k of n."""
+    return f"{k:,} of {n:,}"
+
+
+def hit(failures: int, runs: int) -> str:
+    """Say how many attempts failed, and of how many runs where that is known."""
+    text = counted(failures, "failed attempt")
+    return f"{text} of {counted(runs, 'run')}" if runs else text
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write `a, b and c`."""
+    *head, last = words or [""]
+    return f"{', '.join(head)} and {last}" if head else last
+
+
 # the page
 TITLE = "AI-slot build pipeline, daily report"
 ABOUT = "{weekday} {date} 00:00–24:00 UTC · {namespaces} · made {made} UTC"
@@ -52,75 +70,46 @@ HEADS = {
     "audit": "Alerts against reality",
     "method": "Method",
 }
-T = {
+# labels that read as they are called, and those that do not
+_PLAIN = (
+    "none source rows gaps signal change ok failed builds median maximum signature state attempts runs "
+    "issues kind job attempt run issue class lines alert objective over reached target policy type until "
+    "fired delay runbook"
+)
+T = {word: word for word in _PLAIN.split()} | {
     "verdict": "Verdict",
     "nothing": "Nothing needs you.",
     "unknown": "not known",
-    "none": "none",
-    "source": "source",
-    "rows": "rows",
     "first": "first, UTC",
     "last": "last, UTC",
     "first_short": "first",
     "last_short": "last",
-    "gaps": "gaps",
     "proof": "proof that it is complete",
-    "signal": "signal",
-    "before": "day before",
-    "change": "change",
     "threshold": "threshold, reached",
     "by_15m": "by 15 min, UTC",
     "from": "from, UTC",
-    "ok": "ok",
-    "failed": "failed",
-    "longest": "longest build",
     "hour": "hour, UTC",
-    "builds": "builds",
-    "median": "median",
-    "maximum": "maximum",
-    "signature": "signature",
-    "state": "state",
-    "attempts": "attempts",
-    "runs": "runs",
-    "issues": "issues",
     "action": "first action",
     "example": "example line",
     "ended": "ended, UTC",
     "within": "± s",
-    "kind": "kind",
-    "job": "job",
-    "attempt": "attempt",
-    "run": "run",
-    "issue": "issue",
     "ran": "ran for",
-    "class": "class",
     "recovered": "recovered after",
-    "lines": "lines",
     "busiest": "busiest 15 min",
-    "alert": "alert",
-    "objective": "objective",
-    "over": "over",
-    "reached": "reached",
     "no_budget": "no budget set",
     "no_objective": "No objective in the catalogue.",
-    "target": "target",
     "good": "good of total",
     "spent": "budget spent",
     "left": "left, failures",
-    "policy": "policy",
-    "type": "type",
     "should": "should fire",
-    "until": "until",
-    "fired": "fired",
     "until_utc": "until, UTC",
     "outcome": "verdict",
-    "delay": "delay",
-    "runbook": "runbook",
     "again": "The command that makes this report again:",
     "printed": "Print leaves out what is folded on the page: tables of numbers, failed attempts, method.",
 }
 
 # verdict
+STATES = {"red": "Red", "amber": "Amber", "green": "Green", "grey": "Grey"}
 SEEN = "of what was seen, "
 OK_OF = "{k} builds and mirrors ok"
 OK_RATIO = "{k} builds and mirrors ok ({ratio}, 95{nbsp}% CI {interval})"
@@ -167,6 +156,7 @@ REASONS = {
     "budget-policy": "{spent} of the error budget is spent, so {policy}",
     "hole": "{source}: {holes}, the longest {length}, {over}",
     "hole-one": "{source} has a hole of {length}, {over}",
+    "hole-both": "{source} have a hole of {length}, {over}",
     "hole-error": "{source}: {error}",
 }
 NO_DATA = "no {what} from {start} to {end} ({length}, {share} of the day)"
@@ -235,6 +225,7 @@ PROOF_SCRAPES = "{scrapes} of {expected} scrapes"
 PROOF_WITHOUT_HOLE = "{scrapes} of {expected} scrapes, without a hole"
 PROOF_NO_SCRAPE = "no scrape of a target that shows Kubernetes jobs"
 PROOF_FIRED = "series present; {evaluations} {method}"
+PROOF_SEEN = "{evaluations} {method}: nothing was seen to fire"
 PROOF_QUIET = "{evaluations} {method}: nothing fired"
 PROOF_NO_RULES = "no rule is evaluated there, so no alert could fire; {evaluations} {method}"
 PROOF_EVENTS = "{lists} by {method}"
@@ -256,19 +247,24 @@ NOTE_LEFT_OUT = "left out of the objectives for maintenance and outages: {attemp
 NOTE_DUMP = "{what} come from a kubectl dump: what it does not show is not known"
 
 
-def sources(complete: int, configured: int) -> str:
-    """Say how many sources are complete."""
-    return f"{complete} of {configured} sources complete" if configured else "no source configured"
+def sources(complete: int, judged: int, unsure: int) -> str:
+    """Say how many sources are complete, of those that can tell."""
+    if not judged + unsure:
+        return "no source configured"
+    return f"{complete} of {judged} sources complete" + (f", {unsure} cannot tell" if unsure else "")
 
 
 # golden signals
 SIGNALS = {
     "traffic": ("Traffic", "build, mirror attempts started"),
     "errors": ("Errors", "build, mirror, failed of finished"),
-    "latency": ("Latency", "{form} of builds, n = {n}"),
+    "latency": ("Latency", "{form} of builds{n}"),
     "backlog": ("Backlog", "not finished, most{at}{pending}"),
 }
 KIND_SIGNAL = "failed of finished"
+OF_N = ", n = {n}"
+NAMED = {"p95": "p95 {time}", "p50": "median {time}"}
+OF_DAYS = "{text} ({days} d)"
 FORMS = {"p95": "p95", "spread": "median to maximum", "none": "duration"}
 RULE_NAMES = {"failed_attempts": "Failure burst", "failure_ratio": "Failure rate"}
 RULE_ATTEMPTS = "{of}, worst {window}{at}"
@@ -284,7 +280,6 @@ NONE_FINISHED = "none finished"
 NONE_SUCCEEDED = "none succeeded"
 TOO_FEW = "too few"
 NO_THRESHOLD = "none"
-LIMIT = "{op} {limit}"
 REACHED = "▲ {limit}, {at}"
 HELD = "▲ {limit}, since {at}"
 NOT_REACHED = "{limit}, not reached"
@@ -309,7 +304,7 @@ def thresholds(reached: int, of: int, hidden: int) -> str:
 
 # build jobs health
 FINISHED = "{finished} finished, {failed} failed"
-FINISHED_SEEN = "at least {finished} finished, {failed} failed seen"
+FINISHED_SEEN = "{finished} finished, {failed} failed"
 CHART_BARS = "{kinds} attempts finished per 15 min"
 CHART_DURATION = "Build duration, minutes: each build, and median to maximum per hour"
 CHART_DURATION_SHORT = "Build duration, minutes"
@@ -320,7 +315,6 @@ CHART_LANES = "Incidents and alerts on the time axis: {incidents}, {alerts}"
 CHART_BUILDS = "{title}: {builds}, longest {longest}"
 CHART_P95 = "p95 of the day {p95}"
 CHART_STREAM = "{name}: {lines}, {first} to {last}"
-CHART_STREAM_PLAIN = "{name}: {lines}"
 LANE_INCIDENTS, LANE_ALERTS = "incidents", "alerts"
 LANE_OVER = "{class}: {failures} failed, recovered in {mttr}"
 LANE_OPEN = "{class}: {failures} failed, not recovered"
@@ -329,12 +323,13 @@ LANE_MISSED = "{alert}: nothing fired {span}"
 LANE_MISSED_SHORT = "{alert}: nothing fired"
 LANE_UNEXPECTED = "{alert} fired: not expected"
 LANE_FIRED = "{alert} fired"
+LANE_TIMES = "{label}, {n} times"
 LANE_STILL = "still firing"
 LANE_MORE = "and {n} more"
 GAP = "no data"
 KEYS = {
-    "failed": "failed {n}",
-    "ok": "succeeded {n}",
+    "failed": "failed",
+    "ok": "succeeded",
     "cache": "incident cache",
     "build-ref": "incident build-ref",
     "fired": "alert fired",
@@ -370,7 +365,7 @@ NO_ISSUE = "none yet"
 
 def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
     """Say by how many signatures how many runs failed."""
-    by = counted(signatures, "signature")
+    by = counted(signatures, "signature") if signatures else "no known signature"
     return by if runs is None else f"{by}, {'at least ' if unsure else ''}{counted(runs, 'run')}"
 
 
@@ -380,6 +375,7 @@ STREAM_NOTE = (
     "control-plane and worker."
 )
 STREAM_OTHER = "other WARN and ERROR"
+STREAM_NONE_SEEN = "No signature line seen; {other} at WARN or ERROR without a signature."
 STREAM_NONE = "No signature line; {other} at WARN or ERROR without a signature."
 STREAM_UNKNOWN = "Not known: no source of logs was configured."
 STREAM_SEEN = "Not known where the logs have a gap: {span}."

@@ -13,13 +13,13 @@ from pipeline.model import NS, Coverage, Window
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, rule_sources
 from pipeline.report.text import MIN_P95, MIN_PERCENT, instant, unknown
 
-STEP = 900 * NS
+STEP, HOUR = 900 * NS, 3600 * NS
 _Totals = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of one day: a `count`, a `share` (k of n), a rule's `ratio`, a `p95`, or a `spread` (low to high).
+    """One number of one day: a `count`, a `share` (k of n), a rule's `ratio`, a `p95`, a `p50`, a `spread` (low to high).
 
     Nothing that it could be made of: `none`. `whole` is False where it counts only what was seen: a lower bound.
     """
@@ -97,8 +97,8 @@ def _share(totals: _Totals | None, column: str, *, asked: bool) -> Figure | None
     if not whole and not asked and not n:
         return None
     k = totals[column]
-    ends = [totals.get(f"failure_{e}_ratio") for e in ("low", "high")]
-    return Figure("share", k / n if n else None, k, n, *ends, whole=whole)
+    low, high = totals.get("failure_low_ratio"), totals.get("failure_high_ratio")
+    return Figure("share", k / n if n else None, k, n, low, high, whole=whole)
 
 
 def _latency(totals: _Totals | None, column: str, *, asked: bool) -> Figure | None:
@@ -115,7 +115,11 @@ def _latency(totals: _Totals | None, column: str, *, asked: bool) -> Figure | No
 
 def _middle(past: Sequence[Figure | None], now: Figure | None) -> tuple[Figure | None, int]:
     """Return the median of the earlier days that are whole and of today's form, and how many these are."""
-    form = now.form if now and now.form in {"share", "p95"} else "ratio" if now and now.form == "ratio" else "count"
+    forms = {f.form for f in (now, *past) if f}
+    form = next((f for f in ("share", "p95", "ratio") if f in forms), "count")
+    if forms and forms <= {"spread", "none"}:  # too few builds on every day for a p95: the middle of their medians
+        lows = [f.low for f in past if f and f.whole and f.low is not None]
+        return (Figure("p50", float(np.median(lows))), len(lows)) if lows else (None, 0)
     known = [f for f in past if f and f.whole and f.form == form and f.value is not None]
     if not known:
         return None, 0
@@ -181,7 +185,7 @@ def rule_by_quarter(data: ReportData, e: Mapping[str, Any]) -> list[float | None
     if e["measure"] == "signature_lines":
         values: list[float] = [float(n) for n in per_quarter(rule_lines(data, e)["ts"], data.window)]
     else:
-        counts = quarters(data, e["kinds"] or data.attempts["kind"].unique())
+        counts = quarters(data, e["kinds"] or list(data.attempts["kind"].unique()))
         ratio = e["measure"] == "failure_ratio"
         values = [q.failed / max(1, q.failed + q.succeeded) if ratio else float(q.failed) for q in counts]
     return [v if k else None for v, k in zip(values, quarters_known(source, data.window), strict=True)]
@@ -253,6 +257,14 @@ def builds(data: ReportData) -> list[tuple[int, float]]:
     return sorted((t.value, float(s)) for t, s in pairs if t.value in data.window)
 
 
+def build_hours(data: ReportData) -> dict[int, list[float]]:
+    """Return the durations (s) of the builds that succeeded, by the hour (ns) of their end."""
+    hours: dict[int, list[float]] = {}
+    for at, seconds in builds(data):
+        hours.setdefault(at // HOUR * HOUR, []).append(seconds)
+    return hours
+
+
 @dataclass(frozen=True)
 class Stream:
     """The lines of one signature (`id` None: bad lines with none) in a day: how many, first, last, per 15 min."""
@@ -268,10 +280,9 @@ class Stream:
 def streams(data: ReportData) -> list[Stream]:
     """Return the error stream: every signature of the catalogue, then WARN and ERROR lines without one."""
     lines = data.lines
-    rows = []
-    for s in data.signatures:
-        rows.append(_stream(data, s.id, np.array([s.id in found for found in lines["signatures"]], bool)))
-    bare = np.array([not found for found in lines["signatures"]], bool)
+    found = list(lines["signatures"])
+    rows = [_stream(data, s.id, np.array([s.id in signed for signed in found], bool)) for s in data.signatures]
+    bare = np.array([not signed for signed in found], bool)
     bad = lines["level"].isin(["WARN", "ERROR", "FATAL"]).to_numpy(bool)
     return [*rows, _stream(data, None, bare & bad)]
 

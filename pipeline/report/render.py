@@ -35,15 +35,15 @@ def render_html(view: Mapping[str, Any], templates: Path) -> str:
 
 
 def render_summary(summary: Mapping[str, Any]) -> str:
-    """Return `summary.json`; a value that JSON does not know is an error."""
-    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return `summary.json` in plain ASCII, so that no text in it hides; a value that JSON does not know is an error."""
+    return json.dumps(summary, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _environment(templates: Path, *, escape: bool) -> jinja2.Environment:
     # not select_autoescape: it goes by the name's ending and does not cover .html.j2
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
-        autoescape=escape,
+        autoescape=escape,  # noqa: S701 - Markdown has an escaping of its own
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

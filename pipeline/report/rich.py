@@ -10,6 +10,7 @@ import string
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from pipeline.report.text import md_code, md_text, visible
 
@@ -36,7 +37,7 @@ class Rich(str):
     __slots__ = ("spans",)
     spans: tuple[Span, ...]
 
-    def __new__(cls, spans: Iterable[Span]) -> Rich:
+    def __new__(cls, spans: Iterable[Span]) -> Self:
         """Join parts."""
         parts = tuple(s for s in spans if s.text)
         made = super().__new__(cls, "".join(s.text for s in parts))
@@ -100,11 +101,11 @@ def document(base: str, path: str, name: str) -> Span | None:
     return link(name, urllib.parse.quote(f"{base.rstrip('/')}/{path}", safe=":/?=&%#~+,@-._"))
 
 
-def markdown(text: str) -> str:
-    """Write a sentence in Markdown."""
-    if not isinstance(text, Rich):
-        return md_text(text)
-    return "".join(_markdown(s) for s in text.spans)
+def markdown(text: str | Span) -> str:
+    """Write a sentence, or a part of one, in Markdown."""
+    if isinstance(text, Span):
+        return _markdown(text)
+    return "".join(_markdown(s) for s in text.spans) if isinstance(text, Rich) else md_text(text)
 
 
 def _markdown(s: Span) -> str:

@@ -10,12 +10,11 @@ import numpy as np
 
 from pipeline.model import NS, Coverage, Window, instant_text, merge
 from pipeline.report.data import ReportData, other_kinds, plain, records
-from pipeline.report.figures import budget, builds, quarters, streams
+from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, streams
 from pipeline.report.sections import signals
 from pipeline.report.sections.sources import unknown_ends
 
 _SOURCES = ("loki", "prometheus", "kubernetes", "github")
-_HOUR = 3600 * NS
 
 
 def summary(data: ReportData) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "history": [plain(dict(h) | {"date": str(h["date"])}) for h in data.history],
         "by_15m": _by_15m(data),
         "build_hours": _build_hours(data),
-        "stream": [_stream(data, s) for s in streams(data)],
+        "stream": [_stream(s) for s in streams(data)],
         "failures": records(data.failures),
         "incidents": records(data.incidents),
         "alert_audit": records(data.alert_audit),
@@ -83,7 +82,7 @@ def _rule(e: Mapping[str, Any]) -> dict[str, Any]:
     return plain(dict(e) | {"intervals": spans, "worst_at": worst_at})  # type: ignore[no-any-return]
 
 
-def _signal(data: ReportData, s: signals.Signal) -> dict[str, Any]:
+def _signal(data: ReportData, s: Signal) -> dict[str, Any]:
     raw = signals.raw(data, s)
     return raw | {k: None if raw[k] is None else instant_text(raw[k]) for k in ("reached_at", "worst_at")}
 
@@ -100,17 +99,14 @@ def _by_15m(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _build_hours(data: ReportData) -> list[dict[str, Any]]:
-    by_hour: dict[int, list[float]] = {}
-    for at, seconds in builds(data):
-        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds)
     return [
         {"start": instant_text(h), "n": len(v), "p50_s": float(np.median(v)), "p95_s": float(np.quantile(v, 0.95))}
         | {"max_s": max(v)}
-        for h, v in sorted(by_hour.items())
+        for h, v in build_hours(data).items()
     ]
 
 
-def _stream(data: ReportData, s: Any) -> dict[str, Any]:
+def _stream(s: Stream) -> dict[str, Any]:
     texts = {k: None if v is None else instant_text(v) for k, v in (("first", s.first), ("last", s.last))}
     return {"signature": s.id, "lines": s.lines} | texts | {"by_15m": list(s.by_15m)}
 

@@ -21,7 +21,9 @@ _NOISE = re.compile(
     r'| (?:opacity|stroke-width)="1"| transform="translate\(0,0\)"'
 )
 _IDS = re.compile(r'(id="|url\(#|href="#)(?=clip|gradient)')
-_NOTHING = re.compile(r'<g(?: transform="[^"]*")?>\s*</g>|<g/>|<path d="(?:M0,0h[\d.]+v[\d.]+h-?[\d.]+Z)?"(?: display="none")?/>')
+_NOTHING = re.compile(
+    r'<g(?: transform="[^"]*")?>\s*</g>|<g/>|<path d="(?:M0,0h[\d.]+v[\d.]+h-?[\d.]+Z)?"(?: display="none")?/>'
+)
 _ALIKE = re.compile(r'<path d="([^"]*)"( fill="[^"]*")/>(?:<path d="[^"]*"\2/>)+')
 _SHAPE = re.compile(r'd="([^"]*)"')
 

@@ -27,7 +27,7 @@ _LATIN, _BASIC = 0x100, 0x10000
 _TICKS = re.compile(r"`+")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&])")
 # what GitHub would make a link or a notification of, wherever it stands outside code
-_LIVE = re.compile(r"\S*@\S*|\S*#\d\S*|\b[0-9a-f]{40}\b|(?i:\b(?:https?://|www\.)\S+)")
+_LIVE = re.compile(r"[\w./+-]*@[\w./-]*|[\w./-]*#\d+|\b[0-9a-f]{40}\b|(?i:\b(?:https?://|www\.)\S+)")
 
 
 def visible(text: Any, most: int | None = MOST) -> str:

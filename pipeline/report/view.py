@@ -32,9 +32,7 @@ def daily_view(data: ReportData) -> dict[str, Any]:
     }
     things = len(parts["todo"]["rows"])
     parts["todo"]["note"] = en.counted(things, "thing") if things else ""
-    heads = {
-        name: {"n": n, "title": en.HEADS[name], "note": parts[name]["note"]} for n, name in enumerate(en.HEADS, 2)
-    }
+    heads = {name: {"n": n, "title": en.HEADS[name], "note": parts[name]["note"]} for n, name in enumerate(en.HEADS, 2)}
     return {
         "lang": en.LANG,
         "t": en.T,
@@ -42,6 +40,7 @@ def daily_view(data: ReportData) -> dict[str, Any]:
         "about": _about(data),
         "date": str(data.date),
         "verdict": data.verdict,
+        "word": en.STATES[data.verdict].upper(),
         "sentence": verdict.sentence(data),
         "because": verdict.because(data),
         "heads": heads,

@@ -198,6 +198,8 @@ def _weight(row: dict[str, Any]) -> tuple[bool, bool, int, int]:
     source, outcome = row.get("outcome_source"), row.get("outcome") or ""
     rank = _RANK.get(source, 0) if isinstance(source, str) else 0
     shown = outcome == "succeeded" and source in {"condition", "sample"}
+    if outcome == "failed" and source in {"sample", "line"}:
+        return True, shown, rank, -row["ended_at"].value  # the earliest by which it is known to have failed
     return _ended(row), shown, rank, {"superseded": 2, "vanished": 1}.get(outcome, 0)
 
 

@@ -89,16 +89,19 @@ def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row]) -> _Row
     """
     made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
     if made is not None:
-        there = [r for r in same_name if r["created_at"] <= made + ONE_SECOND and made <= _known_alive(r) + _SOON]
+        there = [r for r in same_name if r["created_at"] <= made + ONE_SECOND and made <= _there_until(r)]
         return there[-1] if there and not isinstance(there[-1].get("uid"), str) else None
     before = [r for r in same_name if r["created_at"] < group[0]["ts"]]
     row = before[-1] if before else None
     return row if row and not isinstance(row.get("uid"), str) and _may_end(row, group[0]) else None
 
 
-def _known_alive(row: Mapping[str, Any]) -> Any:
+def _there_until(row: Mapping[str, Any]) -> Any:
+    """Return until when the pod of an attempt may be made: before its end, without one soon after it was last seen."""
+    if row["outcome"] in {"succeeded", "failed"}:
+        return row["ended_at"]
     started = row.get("started_at")
-    return max(last_known(row), started) if isinstance(started, pd.Timestamp) else last_known(row)
+    return max(last_known(row), started if isinstance(started, pd.Timestamp) else row["created_at"]) + _SOON
 
 
 def _may_end(row: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
@@ -113,7 +116,9 @@ def _tell(row: _Row, group: Sequence[_Row]) -> None:
     """Let a job's events say when its attempt began and how it ended, to the second. A success that it showed stands."""
     made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
     if made is not None and not isinstance(row.get("started_at"), pd.Timestamp):
-        row["started_at"] = made  # the controller sets the job's startTime as it makes the pod: 72 of 72 in a real cluster
+        row["started_at"] = (
+            made  # the controller sets the job's startTime as it makes the pod: 72 of 72 in a real cluster
+        )
     seen = row.get("last_seen_at")
     row["last_seen_at"] = max(seen, group[-1]["ts"]) if isinstance(seen, pd.Timestamp) else group[-1]["ts"]
     ends = [e for e in group if e["reason"] != _CREATED]

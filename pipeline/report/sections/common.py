@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.model import Coverage, Window, merge
 from pipeline.report import english as en
-from pipeline.report.data import ReportData, prefix_of
+from pipeline.report.data import ReportData, coverage_of, prefix_of
 from pipeline.report.rich import Rich, Span, code, document, issue, joined, link, say
-from pipeline.report.text import between, duration, percent
+from pipeline.report.text import between, count, duration, percent
 
 _HEADS = ("runbook", "rollback_plan", "slo", "alerts")
 
@@ -40,6 +40,21 @@ def no_data(c: Coverage, day: Window) -> str:
     return en.NO_DATA.format(start=start, end=end, **facts)
 
 
+def hidden(data: ReportData) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return what holes hide, and the reasons that say so; sources with the same holes are named together."""
+    found: dict[tuple[Window, ...], list[Mapping[str, Any]]] = {}
+    for r in data.reasons:
+        if r["rule"] == "hole":
+            found.setdefault(tuple(merge(coverage_of(data, r["what"]).gaps)), []).append(r)
+    out = []
+    for same in found.values():
+        first, *others = [en.WHAT[r["what"]] for r in same]
+        text = no_data(coverage_of(data, same[0]["what"]), data.window)
+        together = en.listed([first, *others])
+        out.append((text.replace(first, together, 1), same))
+    return out
+
+
 def doc(data: ReportData, path: str, name: str = "") -> Span | None:
     """Return the link to one of the house's documents, named after its file unless told otherwise."""
     return document(data.docs_url, path, name or _title(path)) if path else None
@@ -67,7 +82,12 @@ def issues(numbers: Sequence[Any], shown: int = 4) -> Rich:
 
 def shown_share(k: Any, n: Any) -> str:
     """Write `16 of 164`."""
-    return f"{int(k):,} of {int(n):,}"
+    return en.share(int(k), int(n))
+
+
+def least(n: int, *, whole: bool) -> str:
+    """Write a count; of what was only seen in part it is a lower bound."""
+    return count(n) or "" if whole else en.AT_LEAST.format(n=count(n)) if n else en.ZERO_SEEN
 
 
 def rows_link(text: str, target: str, *, there: bool = True) -> Span:
@@ -78,7 +98,7 @@ def rows_link(text: str, target: str, *, there: bool = True) -> Span:
 def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
     """Name signatures by their titles."""
     by_id: Mapping[str, str] = {s.id: s.title or s.id for s in data.signatures}
-    return " and ".join(by_id.get(i, i) for i in ids) or otherwise
+    return en.listed([by_id.get(i, i) for i in ids]) or otherwise
 
 
 def capital(text: str) -> str:

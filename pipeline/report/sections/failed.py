@@ -13,7 +13,7 @@ from pipeline.model import NS, merge
 from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
-from pipeline.report.sections.common import doc, holes, issues
+from pipeline.report.sections.common import doc, holes, issues, least
 from pipeline.report.text import clock, count, duration, instant, number, visible, when
 
 SHOWN, LISTED = 20, 500  # failed attempts that stand open, and that are on the page at all
@@ -59,9 +59,7 @@ def last_before(data: ReportData, failure_class: str, signatures: Sequence[str])
         return None
     same = [
         instant(t)
-        for c, s, t in zip(
-            data.earlier["class"], data.earlier["signatures"], data.earlier["failed_at"], strict=True
-        )
+        for c, s, t in zip(data.earlier["class"], data.earlier["signatures"], data.earlier["failed_at"], strict=True)
         if c == failure_class and not set(s).isdisjoint(signatures)
     ]
     latest = max((t for t in same if t is not None and t < data.window.start), default=None)
@@ -115,7 +113,9 @@ def _nothing(data: ReportData) -> Rich:
     if t["complete"]:
         return say(en.NOTHING if t["finished"] else en.NOTHING_FINISHED, finished=count(t["finished"]))
     if not jobs.configured:
-        return say("{seen}{why}", seen="" if not t["finished"] else _seen(t) + " ", why=Span(en.NONE_SEEN_OFF, "strong"))
+        return say(
+            "{seen}{why}", seen="" if not t["finished"] else _seen(t) + " ", why=Span(en.NONE_SEEN_OFF, "strong")
+        )
     gap = en.NONE_SEEN_GAP.format(span=holes(merge(jobs.gaps), data.window))
     return say("{seen} {gap}", seen=_seen(t), gap=Span(gap, "strong"))
 
@@ -136,7 +136,8 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
     at = [r["failed_at"] for r in g.rows]
     return {
         "class": g.failure_class,
-        "name": joined([Span(visible(s), "name") for s in g.signatures], ", ") or Rich([Span(f"{en.NO_SIGNATURE} ({g.failure_class})")]),
+        "name": joined([Span(visible(s), "name") for s in g.signatures], ", ")
+        or Rich([Span(f"{en.NO_SIGNATURE} ({g.failure_class})")]),
         "state": _state(data, g),
         "attempts": link(count(len(g.rows)) or "", f"#{g.rows[0]['failure_id']}"),
         "runs": _at_least(g.runs, unsure=bool(g.unlinked)),
@@ -163,10 +164,10 @@ def _state(data: ReportData, g: Group) -> str:
         end = instant(case["ended_at"])
         over = end is not None and end <= data.window.end
         state = en.RESOLVED.format(at=when(end, data.window)) if over else en.ONGOING
-        never = en.NEVER.format(k=f"{missing} of {n}") if missing and over else ""
+        never = en.NEVER.format(k=en.share(missing, n)) if missing and over else ""
     else:
         state = en.RESOLVED.format(at=when(max(e or 0 for e in ends), data.window)) if not missing else ""
-        never = en.RECOVERED_OF.format(k=f"{n - missing} of {n}") if missing else ""
+        never = en.RECOVERED_OF.format(k=en.share(n - missing, n)) if missing else ""
     return ", ".join(t for t in (novelty(data, g.failure_class, g.signatures), state, never) if t)
 
 
@@ -184,10 +185,10 @@ def _incident(data: ReportData, g: Group) -> Mapping[str, Any] | None:
 def attempts(data: ReportData) -> list[dict[str, Any]]:
     """Return the failed attempts, a row each, in time order."""
     ran = {(a["namespace"], a["job_name"], a["attempt"]): a for a in records(data.attempts)}
-    return [_attempt(data, f, ran.get((f["namespace"], f["job_name"], f["attempt"]), {})) for f in records(data.failures)]
+    return [_attempt(f, ran.get((f["namespace"], f["job_name"], f["attempt"]), {})) for f in records(data.failures)]
 
 
-def _attempt(data: ReportData, f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
+def _attempt(f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
     within = a.get("end_uncertainty_s")
     waited = None if f["recovered_at"] is None else (_instant(f["recovered_at"]) - _instant(f["failed_at"])) / NS
     return {
@@ -214,4 +215,4 @@ def _instant(value: Any) -> int:
 def _at_least(n: int, *, unsure: bool) -> str | None:
     if not n:
         return None
-    return en.AT_LEAST.format(n=count(n)) if unsure else count(n)
+    return least(n, whole=not unsure)

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.model import NS, Window, merge
+from pipeline.model import Window, merge
 from pipeline.report import charts
 from pipeline.report import english as en
 from pipeline.report.charts import Frame, Lane, Spread, Stack
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, prefix_of, records, severity_of
-from pipeline.report.figures import STEP, Quarter, builds, quarters
+from pipeline.report.figures import STEP, Quarter, build_hours, builds, quarters
 from pipeline.report.rich import Rich, say
+from pipeline.report.sections.common import least
 from pipeline.report.svg import to_svg
 from pipeline.report.text import MIN_P95, between_minutes, count, duration, instant, minute, signed_time
 
 COLOURS = {"cache": "var(--mark-cache)", "build-ref": "var(--mark-ref)"}
 _BAD, _OK = "var(--bad)", "var(--mark-ok)"
-_HOUR = 3600 * NS
 _MANY_BUILDS = 400  # so many dots would be a cloud, and a large page
 _MIN_BAND = 3  # builds of an hour that make a band
 _MOST_LANES = 8  # of incidents, and of alerts
@@ -37,10 +37,11 @@ class Drawn:
 
 def drawn(data: ReportData, make: Callable[[Frame], Sequence[tuple[Any, str]]], what: str) -> Drawn:
     """Draw charts (each with its name) wide and narrow, on the day's time axis; `what` tells whose holes are shown."""
-    found = []
-    for width in (charts.WIDE, charts.NARROW):
-        found.append([to_svg(chart, name) for chart, name in make(frame(data, width, what))])
-    return Drawn(*found)
+    wide, narrow = (
+        [to_svg(chart, name) for chart, name in make(frame(data, width, what))]
+        for width in (charts.WIDE, charts.NARROW)
+    )
+    return Drawn(wide, narrow)
 
 
 def frame(data: ReportData, width: int, what: str) -> Frame:
@@ -48,10 +49,9 @@ def frame(data: ReportData, width: int, what: str) -> Frame:
     source = coverage_of(data, what)
     gaps = merge(source.gaps) if source.configured else [data.window]
     bands = [
-        (Window(start, end), COLOURS[i["class"]])
+        (_span(data, i["started_at"], i["ended_at"]), COLOURS[i["class"]])
         for i in records(data.incidents)
-        if i["class"] in COLOURS and (start := instant(i["started_at"])) is not None
-        and (end := instant(i["ended_at"]) or max(start, data.window.end)) >= start
+        if i["class"] in COLOURS
     ]
     return Frame(data.window, width, gaps, bands, en.GAP)
 
@@ -63,7 +63,7 @@ def section(data: ReportData) -> dict[str, Any]:
     finished = en.FINISHED if t["complete"] else en.FINISHED_SEEN
     counts = {name: quarters(data, kinds) for name, kinds in groups}
     return {
-        "note": finished.format(finished=count(t["finished"]), failed=count(t["failed"])),
+        "note": finished.format(**_seen(data)) if _asked(data) else en.T["unknown"],
         "legend": _keys(data),
         "charts": drawn(data, lambda f: _charts(data, f, counts), "jobs"),
         "heads": [name for name, _ in groups],
@@ -110,17 +110,16 @@ def _durations(data: ReportData, f: Frame) -> tuple[Any, str]:
     longest = duration(max((s for _, s in found), default=None)) or en.T["none"]
     name = en.CHART_BUILDS.format(title=title, builds=en.counted(len(found), "build"), longest=longest)
     shown = en.CHART_DURATION_SHORT if f.width == charts.NARROW else title
-    return charts.durations(shown, dots, _spreads(found, many=many), f, p95=level), name
+    return charts.durations(shown, dots, _spreads(data, many=many), f, p95=level), name
 
 
-def _spreads(found: Sequence[tuple[int, float]], *, many: bool) -> list[Spread]:
+def _spreads(data: ReportData, *, many: bool) -> list[Spread]:
     """Return an hourly band from the median to the maximum, of very many builds to the p95."""
-    by_hour: dict[int, list[float]] = {}
-    for at, seconds in found:
-        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds / 60)
     return [
-        Spread(hour, float(np.median(v)), float(np.quantile(v, 0.95)) if many and len(v) >= MIN_P95 else max(v))
-        for hour, v in by_hour.items()
+        Spread(
+            hour, float(np.median(v)) / 60, (float(np.quantile(v, 0.95)) if many and len(v) >= MIN_P95 else max(v)) / 60
+        )
+        for hour, v in build_hours(data).items()
         if len(v) >= _MIN_BAND
     ]
 
@@ -128,30 +127,36 @@ def _spreads(found: Sequence[tuple[int, float]], *, many: bool) -> list[Spread]:
 def _incident_lanes(data: ReportData) -> list[Lane]:
     rows = []
     for i in records(data.incidents):
-        start, end = instant(i["started_at"]) or 0, instant(i["ended_at"])
         facts = {"class": i["class"], "failures": count(i["failures"]), "mttr": duration(i["mttr_s"])}
-        label = (en.LANE_OPEN if end is None else en.LANE_OVER).format(**facts)
-        rows.append(_lane(data, label, COLOURS.get(i["class"], "var(--mark-other)"), start, end, "solid", en.LANE_INCIDENTS))
-    return _cut([r for r in rows if r])
+        label = (en.LANE_OPEN if i["ended_at"] is None else en.LANE_OVER).format(**facts)
+        span = _span(data, i["started_at"], i["ended_at"])
+        rows.append(Lane(label, COLOURS.get(i["class"], "var(--mark-other)"), [(span, "solid")], en.LANE_INCIDENTS))
+    return _cut(_inside(data, rows))
 
 
 def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
-    """Return what fired, what should have and what should not; without alert history what the data would have fired."""
-    known = {(r["alert"], r["actual_start"]): r for r in records(data.alert_audit) if r["actual_start"]}
+    """Return what should have fired and did not, then what fired: one lane for all intervals of an alert and kind."""
+    audited = records(data.alert_audit)
+    known = {(r["alert"], r["actual_start"]): r for r in audited if r["actual_start"]}
     rows = []
-    for r in records(data.alert_audit):
+    for r in audited:
         if r["verdict"] == "missed":
-            start, end = instant(r["expected_start"]) or 0, instant(r["expected_end"])
-            span = between_minutes(Window(start, min(end or data.window.end, data.window.end)), data.window)
-            label = (en.LANE_MISSED_SHORT if narrow else en.LANE_MISSED).format(alert=_short(data, r["alert"]), span=span)
-            rows.append(_lane(data, label, _BAD, start, end, "dashed", en.LANE_ALERTS))
+            span = _span(data, r["expected_start"], r["expected_end"])
+            said = between_minutes(Window(span.start, min(span.end, max(span.start, data.window.end))), data.window)
+            label = (en.LANE_MISSED_SHORT if narrow else en.LANE_MISSED).format(
+                alert=_short(data, r["alert"]), span=said
+            )
+            rows.append(Lane(label, _BAD, [(span, "dashed")], en.LANE_ALERTS))
+    fired: dict[tuple[str, str], list[tuple[Window, str]]] = {}
     for a in records(data.alerts):
         r = known.get((a["alert"], a["started_at"]), {})
-        unexpected = r.get("verdict") == "unexpected"
-        start, end = instant(a["started_at"]) or 0, instant(a["ended_at"])
-        style = "outlined" if unexpected else "solid"
-        rows.append(_lane(data, _fired(data, a, r, narrow=narrow), "var(--fired)", start, end, style, en.LANE_ALERTS))
-    return _cut([r for r in rows if r])
+        style = "outlined" if r.get("verdict") == "unexpected" else "solid"
+        label = _fired(data, a, r, narrow=narrow)
+        fired.setdefault((a["alert"], style), []).append((_span(data, a["started_at"], a["ended_at"]), label))
+    for (_, style), found in fired.items():
+        label = found[0][1] if len(found) == 1 else en.LANE_TIMES.format(label=found[0][1], n=len(found))
+        rows.append(Lane(label, "var(--fired)", [(span, style) for span, _ in found], en.LANE_ALERTS))
+    return _cut(_inside(data, rows))
 
 
 def _fired(data: ReportData, a: dict[str, Any], r: dict[str, Any], *, narrow: bool) -> str:
@@ -169,11 +174,20 @@ def _short(data: ReportData, name: str) -> str:
     return name.removeprefix(prefix_of(data))
 
 
-def _lane(
-    data: ReportData, label: str, colour: str, start: int, end: int | None, style: str, group: str
-) -> Lane | None:
-    inside = Window(start, max(start + 1, end or data.window.end)).intersect(data.window)
-    return Lane(label, colour, [(inside, style)], group) if inside else None
+def _span(data: ReportData, start: Any, end: Any) -> Window:
+    """Return an interval; one without an end goes on to the day's."""
+    since = instant(start) or 0
+    until = instant(end)
+    return Window(since, max(since, data.window.end if until is None else until))
+
+
+def _inside(data: ReportData, rows: Sequence[Lane]) -> list[Lane]:
+    """Keep what of each lane lies in the day; an interval of no length still shows."""
+    day, out = data.window, []
+    for lane in rows:
+        bars = [(b, s) for w, s in lane.bars if (b := Window(w.start, max(w.end, w.start + 1)).intersect(day))]
+        out += [Lane(lane.label, lane.colour, bars, lane.group)] if bars else []
+    return out
 
 
 def _cut(rows: list[Lane]) -> list[Lane]:
@@ -187,7 +201,6 @@ def _cut(rows: list[Lane]) -> list[Lane]:
 
 def _keys(data: ReportData) -> list[tuple[str, str]]:
     """Return the legend: a shape's name and its words, only of what is drawn."""
-    t = data.totals["all"]
     verdicts = set(data.alert_audit["verdict"])
     classes = set(data.incidents["class"])
     jobs = coverage_of(data, "jobs")
@@ -202,8 +215,19 @@ def _keys(data: ReportData) -> list[tuple[str, str]]:
         "gap": bool(jobs.gaps) or not jobs.configured,
         "duration": True,
     }
-    counts = {"failed": count(t["failed"]), "ok": count(t["finished"] - t["failed"])}
-    return [(key, en.KEYS[key].format(n=counts.get(key))) for key, shown in there.items() if shown]
+    counts = _seen(data) if _asked(data) else {}
+    return [(key, f"{en.KEYS[key]} {counts.get(key, '')}".strip()) for key, shown in there.items() if shown]
+
+
+def _asked(data: ReportData) -> bool:
+    """Tell whether anything is known of jobs: what nobody asked for is not zero."""
+    return bool(coverage_of(data, "jobs").configured or data.totals["all"]["finished"])
+
+
+def _seen(data: ReportData) -> dict[str, str]:
+    t = data.totals["all"]
+    values = {"finished": t["finished"], "failed": t["failed"], "ok": t["finished"] - t["failed"]}
+    return {k: least(n, whole=t["complete"]) for k, n in values.items()}
 
 
 def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[str, Any]]:
@@ -217,13 +241,10 @@ def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[st
 
 
 def _cell(n: int, *, whole: bool) -> str | None:
-    return count(n) if whole else en.AT_LEAST.format(n=count(n)) if n else None
+    return least(n, whole=whole) if n or whole else None
 
 
 def _hours(data: ReportData) -> list[dict[str, Any]]:
-    by_hour: dict[int, list[float]] = {}
-    for at, seconds in builds(data):
-        by_hour.setdefault(at // _HOUR * _HOUR, []).append(seconds)
     return [
         {
             "at": minute(hour, data.window),
@@ -232,7 +253,7 @@ def _hours(data: ReportData) -> list[dict[str, Any]]:
             "p95": duration(float(np.quantile(v, 0.95))) if len(v) >= MIN_P95 else "–",
             "max": duration(max(v)),
         }
-        for hour, v in sorted(by_hour.items())
+        for hour, v in build_hours(data).items()
     ]
 
 

@@ -14,13 +14,25 @@ from pipeline.report.figures import STEP, Figure, Signal
 from pipeline.report.rich import Rich, link, say
 from pipeline.report.sections.common import capital, holes, shown_share
 from pipeline.report.svg import spark
-from pipeline.report.text import MIN_PERCENT, between_minutes, count, duration, instant, minute, number, percent, percents, signed, when
+from pipeline.report.text import (
+    MIN_PERCENT,
+    between_minutes,
+    count,
+    duration,
+    instant,
+    minute,
+    number,
+    percent,
+    percents,
+    signed,
+    when,
+)
 
 
 def section(data: ReportData, made: list[Signal]) -> dict[str, Any]:
     """Return the section: `note`, heads and `rows`."""
-    rows = [_row(data, s) for s in made]
     days = max((s.usual_days for s in made), default=0)
+    rows = [_row(data, s, days) for s in made]
     ruled = [s for s in made if s.rule]
     hidden = sum(1 for s in ruled if not _intervals(data, s.rule) and _unjudged(data, s.rule))
     before = data.date - dt.timedelta(days=1)
@@ -31,7 +43,7 @@ def section(data: ReportData, made: list[Signal]) -> dict[str, Any]:
     }
 
 
-def _row(data: ReportData, s: Signal) -> dict[str, Any]:
+def _row(data: ReportData, s: Signal, days: int) -> dict[str, Any]:
     reached = bool(s.rule and _intervals(data, s.rule))
     ratio = s.rule.get("measure") == "failure_ratio"
     limit = s.rule.get("threshold") if s.rule else None
@@ -41,8 +53,8 @@ def _row(data: ReportData, s: Signal) -> dict[str, Any]:
         "what": _what(data, s),
         "now": _now(data, s),
         "interval": _interval(s.now),
-        "before": _earlier(s.before),
-        "usual": _earlier(s.usual),
+        "before": _earlier(s, s.before),
+        "usual": _usual(s, days),
         "change": _change(s),
         "threshold": _threshold(data, s.rule) if s.rule else say(en.NO_THRESHOLD),
         "reached": reached,
@@ -70,7 +82,7 @@ def _what(data: ReportData, s: Signal) -> Rich:
     facts: dict[str, object] = {}
     if s.name == "latency":
         form = s.now.form if s.now else "none"
-        facts = {"form": en.FORMS[form], "n": count((s.now and s.now.n) or 0) if s.now else en.T["unknown"]}
+        facts = {"form": en.FORMS[form], "n": en.OF_N.format(n=count(s.now.n)) if s.now else ""}
     if s.name == "backlog":
         facts = {"at": _most_at(data, s), "pending": _pending(data, s)}
     return say(en.SIGNALS[s.name][1], **facts)
@@ -126,9 +138,20 @@ def _written(f: Figure | None) -> str | None:
     return _WRITERS[f.form](f)
 
 
-def _earlier(f: Figure | None) -> str | None:
-    """Write an earlier day's figure, of k of n no percentage."""
-    return shown_share(f.k, f.n) if f and f.form == "share" and f.n and f.whole else _written(f)
+def _earlier(s: Signal, f: Figure | None) -> str | None:
+    """Write an earlier day's figure: of k of n no percentage, and its name where that is not today's."""
+    text = _written(f)
+    if f and f.form == "share" and f.n and f.whole:
+        return shown_share(f.k, f.n)
+    if f and f.form in en.NAMED and s.now and s.now.form != f.form:
+        return en.NAMED[f.form].format(time=text)
+    return text
+
+
+def _usual(s: Signal, days: int) -> str | None:
+    """Write the median, and of how many days it is where the others are of more."""
+    text = _earlier(s, s.usual)
+    return text if text is None or s.usual_days == days else en.OF_DAYS.format(text=text, days=s.usual_days)
 
 
 def _count(f: Figure) -> str | None:
@@ -164,7 +187,15 @@ def _none(f: Figure) -> str | None:
     return en.NONE_SUCCEEDED if f.whole else None
 
 
-_WRITERS = {"count": _count, "share": _share, "ratio": _ratio, "p95": _p95, "spread": _spread, "none": _none}
+_WRITERS = {
+    "count": _count,
+    "share": _share,
+    "ratio": _ratio,
+    "p95": _p95,
+    "p50": _p95,
+    "spread": _spread,
+    "none": _none,
+}
 
 
 def _interval(f: Figure | None) -> str | None:

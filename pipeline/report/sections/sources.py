@@ -19,9 +19,9 @@ _UNKNOWN_ENDS = ("running", "superseded", "vanished")
 def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `note`, `rows` (a source each) and `notes`."""
     configured = [c for c in data.coverage if c.configured]
-    complete = sum(1 for c in configured if c.complete)
+    judged = [c.complete for c in configured if c.complete is not None]
     return {
-        "note": en.sources(complete, len(configured)),
+        "note": en.sources(sum(judged), len(judged), len(configured) - len(judged)),
         "rows": [_row(data, c) for c in data.coverage],
         "notes": joined(_notes(data), " · "),
     }
@@ -45,7 +45,7 @@ def _row(data: ReportData, c: Coverage) -> dict[str, Any]:
     silent = c.proof.get("error") and not c.rows  # it did not answer, so nothing is known of how many there are
     return {
         "name": name,
-        "rows": None if silent else en.counted(c.rows, unit),
+        "rows": None if silent else en.counted(c.rows, unit) if c.rows or c.complete is not False else en.ZERO_SEEN,
         "first": clock(c.proof.get("first")) or (None if silent else en.T["none"]),
         "last": clock(c.proof.get("last")) or (None if silent else en.T["none"]),
         "gaps": _gaps(data, c) if gaps else "0",
@@ -80,7 +80,9 @@ def _prometheus_jobs(c: Coverage) -> Rich:
     seen, expected = int(c.proof.get("scrapes") or 0), c.proof.get("expected")
     if not seen:
         return say(en.PROOF_NO_SCRAPE)
-    text = say(en.PROOF_WITHOUT_HOLE if c.complete else en.PROOF_SCRAPES, scrapes=count(seen), expected=count(expected) or "?")
+    text = say(
+        en.PROOF_WITHOUT_HOLE if c.complete else en.PROOF_SCRAPES, scrapes=count(seen), expected=count(expected) or "?"
+    )
     share = f" ({percent(seen / expected)})" if c.complete is False and expected else ""
     return say("{text}{share}", text=text, share=share)
 
@@ -90,7 +92,8 @@ def _prometheus_alerts(c: Coverage) -> Rich:
     facts = {"evaluations": count(c.proof.get("evaluations", 0)), "method": en.METHODS.get(method, method)}
     if c.proof.get("samples") or c.rows:
         return say(en.PROOF_FIRED, **facts)
-    return say(en.PROOF_NO_RULES if method == "server scrapes" else en.PROOF_QUIET, **facts)
+    quiet = en.PROOF_SEEN if c.complete is False else en.PROOF_QUIET
+    return say(en.PROOF_NO_RULES if method == "server scrapes" else quiet, **facts)
 
 
 def _events(c: Coverage) -> Rich:

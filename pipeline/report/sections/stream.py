@@ -11,7 +11,7 @@ from pipeline.report.charts import Frame, Stack
 from pipeline.report.data import ReportData, coverage_of
 from pipeline.report.figures import Stream, streams
 from pipeline.report.rich import Rich, Span, code, say
-from pipeline.report.sections.common import holes
+from pipeline.report.sections.common import holes, least
 from pipeline.report.sections.health import COLOURS, drawn
 from pipeline.report.text import clock, count, when
 
@@ -30,7 +30,7 @@ def section(data: ReportData) -> dict[str, Any]:
     gap = say(en.STREAM_SEEN, span=holes(merge(logs.gaps), data.window)) if logs.gaps else None
     out: dict[str, Any] = {"note": en.counted(lines, "line"), "gap": gap, "rows": [_row(data, s) for s in found]}
     if not signed:
-        out["nothing"] = say(en.STREAM_NONE, other=en.counted(lines, "line"))
+        out["nothing"] = say(en.STREAM_NONE_SEEN if logs.gaps else en.STREAM_NONE, other=en.counted(lines, "line"))
         return out
     return out | {
         "nothing": None,
@@ -58,7 +58,7 @@ def _said(data: ReportData, s: Stream) -> str:
 
 def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     whole = coverage_of(data, "logs").complete is not False
-    n = count(s.lines) if whole else en.AT_LEAST.format(n=count(s.lines)) if s.lines else en.ZERO_SEEN
+    n = least(s.lines, whole=whole)
     name = Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
     none = en.T["none"] if whole else None
     return {

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.model import Window, merge
 from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
-from pipeline.report.sections.common import alert, capital, doc, issues, no_data, source_name, titles
+from pipeline.report.sections.common import alert, capital, doc, hidden, issues, source_name, titles
 from pipeline.report.sections.failed import Group, days_known, groups, last_before, no_issue
-from pipeline.report.text import count, instant, minute, number, percent, when
+from pipeline.report.text import instant, minute, number, percent, when
 
 MOST = 3
 # what is still broken, what hides the verdict, what would have told nobody; then what may come back, and policy
@@ -42,9 +41,12 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
     for i in records(data.incidents):
         first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
         action = advice(first.first_action) if first else say("")
-        facts: dict[str, object] = {"what": capital(titles(data, i["signatures"], i["class"])), "start": _minute(data, i["started_at"])}
+        facts: dict[str, object] = {
+            "what": capital(titles(data, i["signatures"], i["class"])),
+            "start": _minute(data, i["started_at"]),
+        }
         facts |= {"failures": en.counted(i["failures"], "failed attempt"), "span": _span(data, i)}
-        facts["hit"] = _hit(i["failures"], len(i["runs"]))
+        facts["hit"] = en.hit(i["failures"], len(i["runs"]))
         facts["issue"] = say(en.TODO_ISSUES, issues=issues(i["issues"])) if i["issues"] else _no_issue(data, i)
         to = doc(data, first.runbook) if first else None
         end = instant(i["ended_at"])
@@ -68,11 +70,6 @@ def _no_issue(data: ReportData, i: Mapping[str, Any]) -> Rich:
     return say(en.TODO_NO_ISSUE) if known else say("")
 
 
-def _hit(failures: int, runs: int) -> str:
-    text = en.counted(failures, "failed attempt")
-    return f"{text} of {en.counted(runs, 'run')}" if runs else text
-
-
 def _span(data: ReportData, i: Mapping[str, Any]) -> str:
     """Return from its first to its last failure."""
     start, end = instant(i["started_at"]) or 0, instant(i["ended_at"]) or data.window.end
@@ -91,20 +88,15 @@ def _minute(data: ReportData, at: Any) -> str:
 
 def _holes(data: ReportData) -> Iterator[Todo]:
     """Return what hides the verdict; sources with the same holes are one line."""
-    found: dict[tuple[Window, ...], list[Mapping[str, Any]]] = {}
     for r in data.reasons:
-        if r["rule"] == "hole":
-            found.setdefault(tuple(merge(coverage_of(data, r["what"]).gaps)), []).append(r)
         if r["rule"] == "no-source":
             keys = joined([code(k) for k in ("loki.url", "prometheus.url", "kubernetes.dump")], ", ")
             yield Todo(_HOLE, say(en.TODO_SOURCE), say(en.TODO_SOURCE_HOW, keys=keys))
-    for same in found.values():
-        what = no_data(coverage_of(data, same[0]["what"]), data.window)
-        also = [en.WHAT[r["what"]] for r in same[1:]]
-        first = en.WHAT[same[0]["what"]]
-        said = [say(en.TODO_ERROR, source=source_name(r["what"], r["source"]), error=code(r["error"])) for r in same if r.get("error")]
+    for what, same in hidden(data):
+        failed = [r for r in same if r.get("error")]
+        said = [say(en.TODO_ERROR, source=source_name(r["what"], r["source"]), error=code(r["error"])) for r in failed]
         how = say(en.TODO_HOLE_HOW, error=joined(said, ""), command=code(f"aislot daily --date {data.date}"))
-        yield Todo(_HOLE, say(en.TODO_HOLE, what=what.replace(first, " and ".join([first, *also]), 1)), how)
+        yield Todo(_HOLE, say(en.TODO_HOLE, what=what), how)
 
 
 def _missed(data: ReportData) -> Iterator[Todo]:
@@ -122,7 +114,9 @@ def _missed(data: ReportData) -> Iterator[Todo]:
         facts["alert"] = joined([code(n) for n in names], ", ")
         many = len(names) > 1
         what = say(en.TODO_MISSED_MANY if many else en.TODO_MISSED, **facts)
-        yield Todo(rank, what, say(en.TODO_MISSED_HOW_MANY if many else en.TODO_MISSED_HOW, **facts), _runbook(data, names[0]))
+        yield Todo(
+            rank, what, say(en.TODO_MISSED_HOW_MANY if many else en.TODO_MISSED_HOW, **facts), _runbook(data, names[0])
+        )
 
 
 def _about(data: ReportData, name: str) -> Rich:
@@ -153,7 +147,9 @@ def _budget(data: ReportData) -> Iterator[Todo]:
         facts |= {"window": en.WINDOW_WORDS.get(r["window"], r["window"]), "spent": percent(r["budget_spent_ratio"])}
         template = en.TODO_BUDGET if left.left < 0 else en.TODO_BUDGET_LEFT
         to = promised.get(r["slo"])
-        yield Todo(_BUDGET, say(template, **facts), say(en.TODO_BUDGET_HOW, **facts), doc(data, to.runbook) if to else None)
+        yield Todo(
+            _BUDGET, say(template, **facts), say(en.TODO_BUDGET_HOW, **facts), doc(data, to.runbook) if to else None
+        )
 
 
 def _others(data: ReportData) -> Iterator[Todo]:
@@ -162,11 +158,22 @@ def _others(data: ReportData) -> Iterator[Todo]:
     rows = [r for g in rest for r in g.rows]
     if rows:
         numbers = sorted({n for g in rest for n in g.issues})
-        tied = say(en.TODO_ISSUES, issues=issues(numbers)) if numbers else say(en.TODO_NO_ISSUE if no_issue(data, rows) else "")
+        tied = (
+            say(en.TODO_ISSUES, issues=issues(numbers))
+            if numbers
+            else say(en.TODO_NO_ISSUE if no_issue(data, rows) else "")
+        )
         what = say(en.TODO_OTHER, failures=en.counted(len(rows), "failed attempt"), issue=tied)
         yield Todo(_OTHER, what, say(en.TODO_OTHER_HOW, link=link(en.HEADS["failed"], "#failed")))
     for g in groups(data):
         if g.signatures and g.failure_class == "other":
             first = next((s for s in data.signatures if s.id in g.signatures), None)
-            what = say(en.TODO_OTHER_KNOWN, what=capital(titles(data, g.signatures, "")), hit=_hit(len(g.rows), g.runs))
-            yield Todo(_OTHER, what, advice(first.first_action) if first else say(""), doc(data, first.runbook) if first else None)
+            what = say(
+                en.TODO_OTHER_KNOWN, what=capital(titles(data, g.signatures, "")), hit=en.hit(len(g.rows), g.runs)
+            )
+            yield Todo(
+                _OTHER,
+                what,
+                advice(first.first_action) if first else say(""),
+                doc(data, first.runbook) if first else None,
+            )

@@ -9,7 +9,7 @@ from pipeline.model import Coverage
 from pipeline.report import english as en
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, records
 from pipeline.report.rich import Rich, Span, code, joined, say
-from pipeline.report.sections.common import alert, no_data, rows_link, shown_share, source_name
+from pipeline.report.sections.common import alert, hidden, rows_link, shown_share, source_name
 from pipeline.report.text import (
     MIN_PERCENT,
     NBSP,
@@ -29,8 +29,11 @@ def sentence(data: ReportData) -> Rich:
     parts: list[Rich] = []
     seen = "" if data.totals[HEADLINE]["complete"] else en.SEEN
     if data.verdict == "grey":
-        parts.append(say(en.NO_VERDICT, why="; ".join(_hidden(data, r) for r in _level(data, "grey"))))
-    facts = joined([*_outcomes(data), _incidents(data), *_availability(data), _data(data)], " · ")
+        parts.append(say(en.NO_VERDICT, why="; ".join([text for text, _ in hidden(data)] + _off(data))))
+        if not any(c.configured for c in data.coverage):
+            return parts[0]
+    known = [] if parts else [_data(data)]  # what is missing was just said
+    facts = joined([*_outcomes(data), _incidents(data), *_availability(data), *known], " · ")
     return joined([*parts, say("{seen}{facts}", seen=seen.capitalize() if parts else seen, facts=facts)], " ")
 
 
@@ -44,7 +47,7 @@ def because(data: ReportData) -> dict[str, Rich]:
     why = joined([t for ts in texts for t in ts], "; ")
     if data.verdict == "grey":
         return {"lead": say(en.GREY), "text": say(en.GREY_WHY, why=why)}
-    lead = say(en.BY, verdict=data.verdict.capitalize(), rules=en.rules(len(kinds)))
+    lead = say(en.BY, verdict=en.STATES[data.verdict], rules=en.rules(len(kinds)))
     return {"lead": lead, "text": say("{why}.", why=why)}
 
 
@@ -87,7 +90,8 @@ def _incidents(data: ReportData) -> Rich:
 
 def _availability(data: ReportData) -> list[Rich]:
     """Return `7-day SLO 98.1 % < 99 %, budget 190 % spent` of the first objective that has no limit of time."""
-    rows = [r for r in records(data.slo) if r["slo"] != "recovery"]
+    timed = {o.name for o in data.objectives if o.limit_s is not None} | {"recovery"}
+    rows = [r for r in records(data.slo) if r["slo"] not in timed]
     if not rows:
         return []
     r, window = rows[0], en.WINDOWS.get(rows[0]["window"], rows[0]["window"])
@@ -121,18 +125,20 @@ def _longest(c: Coverage) -> float:
 
 
 def _green(data: ReportData) -> Rich:
-    configured = [c for c in data.coverage if c.configured]
+    configured = [c for c in data.coverage if c.configured and c.complete is not None]
     complete = sum(1 for c in configured if c.complete or (c.complete is False and _longest(c) <= data.max_gap_s))
     return say(en.GREEN_WHY, complete=complete, configured=len(configured), holes=_overlooked(data))
 
 
-def _hidden(data: ReportData, r: Mapping[str, Any]) -> str:
-    return no_data(coverage_of(data, r["what"]), data.window) if r["rule"] == "hole" else en.REASONS[r["rule"]]
+def _off(data: ReportData) -> list[str]:
+    return [en.REASONS["no-source"] for r in data.reasons if r["rule"] == "no-source"]
 
 
 def _said(data: ReportData, held: Sequence[Mapping[str, Any]]) -> list[Rich]:
     """Say the reasons of one rule; several thresholds are one sentence."""
     rule = str(held[0]["rule"])
+    if rule == "hole":
+        return [_holes(data, same) for _, same in hidden(data)]
     if rule in _MANY and len(held) > 1:
         return [say(en.REASONS[f"{rule}s"], n=len(held), at=when(held[0]["at"], data.window))]
     return [_one(data, r) for r in held]
@@ -141,11 +147,12 @@ def _said(data: ReportData, held: Sequence[Mapping[str, Any]]) -> list[Rich]:
 def _one(data: ReportData, r: Mapping[str, Any]) -> Rich:
     facts: dict[str, object] = {k: v for k, v in r.items() if isinstance(v, str | int)}
     facts |= {"at": when(r["at"], data.window), "times": en.times(r.get("times", 1))}
-    facts |= {"alert": alert(data, r.get("alert")), "mttr": duration(r.get("mttr_s")), "limit": duration(r.get("limit_s"))}
+    facts |= {
+        "alert": alert(data, r.get("alert")),
+        "mttr": duration(r.get("mttr_s")),
+        "limit": duration(r.get("limit_s")),
+    }
     template = en.REASONS[str(r["rule"])]
-    if r["rule"] == "hole":
-        template, more = _hole(data, r)
-        facts |= more
     if r["rule"] == "failed-attempt":
         facts["failures"] = Span(en.counted(r["failures"], "failed attempt"))
     if r["rule"] in {"objective-missed", "budget-policy"}:
@@ -153,13 +160,21 @@ def _one(data: ReportData, r: Mapping[str, Any]) -> Rich:
     return say(template, **facts)
 
 
-def _hole(data: ReportData, r: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
-    facts: dict[str, object] = {"source": source_name(r["what"], r["source"]), "length": duration(r["longest_s"])}
-    if r.get("error"):
-        return en.REASONS["hole-error"], facts | {"error": code(r["error"])}
+def _holes(data: ReportData, same: Sequence[Mapping[str, Any]]) -> Rich:
+    """Say which sources have a hole, and by what it counts."""
+    names = en.listed([source_name(r["what"], r["source"]) for r in same])
+    failed = [r for r in same if r.get("error")]
+    if failed:
+        said = [
+            say(en.REASONS["hole-error"], source=source_name(r["what"], r["source"]), error=code(r["error"]))
+            for r in failed
+        ]
+        return joined(said, "; ")
     over = say(en.MAX_GAP, gap=duration(data.max_gap_s), key=code("verdict.max_gap"))
-    facts |= {"holes": en.counted(r["holes"], "hole"), "over": over}
-    return en.REASONS["hole-one" if r["holes"] == 1 else "hole"], facts
+    facts: dict[str, object] = {"source": names, "length": duration(same[0]["longest_s"]), "over": over}
+    facts["holes"] = en.counted(same[0]["holes"], "hole")
+    form = "hole" if same[0]["holes"] > 1 else "hole-one" if len(same) == 1 else "hole-both"
+    return say(en.REASONS[form], **facts)
 
 
 def _objective(r: Mapping[str, Any]) -> dict[str, object]:
