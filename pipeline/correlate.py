@@ -210,7 +210,7 @@ def link_runs(
     rows["linked_by"] = [h for _, h in links]
     issues = _issues(issue_runs, lines)
     rows["issue"] = [
-        own if pd.notna(own) and issues.get(r, _NO_ISSUE)[0] > _LABEL else issues.get(r, _NO_ISSUE)[1]
+        own if pd.notna(own) and issues.get(r, _NO_ISSUE)[0] >= _LABEL else issues.get(r, _NO_ISSUE)[1]
         for r, own in zip(rows["run_id"], rows["issue"], strict=True)
     ]
     return schemas.tidy("attempts", rows)

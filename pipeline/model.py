@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ from typing import Any, NamedTuple
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
 _EPOCH = dt.date(1970, 1, 1)
+_LATEST = 2**63 - 1
+_SECONDS_IN = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -98,7 +102,18 @@ def instant_of(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     whole = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
-    return whole * NS + int(digits[:9].ljust(9, "0") or 0)
+    instant = whole * NS + int(digits[:9].ljust(9, "0"))
+    if abs(instant) > _LATEST:
+        raise ValueError(f"{text!r} lies outside of 1678 to 2262")
+    return instant
+
+
+def seconds_of(text: str) -> float:
+    """Parse a duration: `90s`, `30m`, `1h30m`, `7d`. Raises ValueError."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"{text!r} is not a duration: write 90s, 30m, 1h30m or 7d")
+    return sum(float(n) * _SECONDS_IN[u] for n, u in parts)
 
 
 def merge(windows: Iterable[Window]) -> list[Window]:

@@ -18,7 +18,13 @@ import pyarrow.compute as pc
 
 from pipeline.rules import RedactionRule
 
-_PLACEHOLDER = re.compile(r"(\[REDACTED:[a-z0-9-]{1,40}:[0-9a-f]{4}\])")
+# what a part of a key looks like that spreads over several texts: a word of its own, a header, or a long run in a text
+_BODY = re.compile(
+    r"^[ \t\r]*[A-Za-z0-9+/=]{4,}[ \t\r]*$|^(?:Proc-Type|DEK-Info|Version|Comment|Hash): .*|"
+    r"[A-Za-z0-9+/]{32,}={0,2}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{2,}={1,2}(?=[\s\"\\]|$)",
+    re.MULTILINE,
+)
+_STRANGERS = 10  # other texts among a key's: two writers share a stream; after more, the key was never finished
 
 
 class Redactor:
@@ -30,6 +36,8 @@ class Redactor:
             (r.id, re.compile(r.multiline_start), re.compile(r.multiline_end)) for r in rules if r.multiline_start
         ]
         self._hint = "|".join(f"(?:{r.hint})" for r in rules)
+        # only what we write ourselves: a log that writes `[REDACTED:<a token>:0000]` must not get a token past the rules
+        self._own = re.compile(rf"(\[REDACTED:(?:{'|'.join(re.escape(r.id) for r in rules)}):[0-9a-f]{{4}}\])")
         self._key = key
 
     def text(self, text: str) -> tuple[str, Counter[str]]:
@@ -38,43 +46,60 @@ class Redactor:
         for rule, pattern, hint in self._rules:
             if hint.search(text):
                 # what was redacted before stays as it is: only the text around placeholders is looked at
-                parts = _PLACEHOLDER.split(text)
+                parts = self._own.split(text)
                 parts[::2] = [pattern.sub(self._replace(rule, found), p) for p in parts[::2]]
                 text = "".join(parts)
         return text, found
 
-    def candidates(self, texts: pa.Array) -> list[int]:
-        """Return the positions of the texts that may hold a secret; nulls never do."""
-        hits = pc.match_substring_regex(texts, self._hint)
-        return list(pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist())
-
     def many(self, texts: Sequence[str | None]) -> tuple[list[str | None], Counter[str]]:
-        """Redact many texts: one cheap pass over all, the rules on candidates only."""
+        """Redact many texts: one cheap pass over all, the rules on candidates only; nulls stay."""
         out, found = list(texts), Counter[str]()
-        for i in self.candidates(pa.array(out, pa.string())):
-            clean, some = self.text(out[i] or "")
-            out[i] = clean
+        hits = pc.match_substring_regex(pa.array(out, pa.string()), self._hint)
+        for i in pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist():
+            out[i], some = self.text(out[i] or "")
             found += some
         return out, found
 
-    def block_starts(self, text: str) -> str | None:
-        """Return the rule whose many-line secret begins in `text` and does not end there."""
-        for rule, start, end in self._blocks:
-            opened = list(start.finditer(text))
-            if opened and not end.search(text, opened[-1].end()):
-                return rule
-        return None
+    def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
+        """Redact secrets that spread over the texts of one stream: position -> rule and what that text becomes.
 
-    def block(self, rule: str, text: str) -> tuple[str, bool]:
-        """Redact an entry inside a many-line secret; tells whether the secret ends with it."""
-        end = next(e for r, _, e in self._blocks if r == rule)
-        closed = end.search(text)
-        inside, rest = (text[: closed.start()], text[closed.start() :]) if closed else (text, "")
-        return (self._placeholder(rule, inside) if inside else "") + rest, closed is not None
+        The text in which a secret begins is `text`'s business. One that began before these texts ends in them too.
+        """
+        out: dict[int, tuple[str, str]] = {}
+        for rule, start, end in self._blocks:
+            left = 0
+            for i, text in enumerate(texts):
+                opened = [m.end() for m in start.finditer(text)]
+                ended = end.search(text, opened[-1] if opened else 0)
+                if opened:
+                    left = 0 if ended else _STRANGERS
+                elif left or ended:
+                    body = text[: ended.start()] if ended else text
+                    clean = self._without_body(rule, body)
+                    if clean != body:
+                        out[i] = (rule, clean + text[len(body) :])
+                    if ended and not left:
+                        out |= self._before(rule, texts, i)
+                    left = 0 if ended else left - (clean == body)
+        return out
+
+    def _before(self, rule: str, texts: Sequence[str], end: int) -> dict[int, tuple[str, str]]:
+        out = {}
+        for i in range(end - 1, -1, -1):
+            clean = self._without_body(rule, texts[i])
+            if clean == texts[i]:
+                break
+            out[i] = (rule, clean)
+        return out
+
+    def _without_body(self, rule: str, text: str) -> str:
+        return _BODY.sub(lambda m: self._placeholder(rule, m[0]), text)
 
     def _replace(self, rule: str, found: Counter[str]) -> Callable[[re.Match[str]], str]:
         def replaced(m: re.Match[str]) -> str:
-            group: str | int = "secret" if "secret" in m.re.groupindex else 0
+            group = "secret" if m.re.groupindex.get("secret") and m["secret"] is not None else 0
+            if not m[group]:
+                return m[0]
             found[rule] += 1
             start, end = m.start(group) - m.start(), m.end(group) - m.start()
             return m[0][:start] + self._placeholder(rule, m[group]) + m[0][end:]

@@ -151,3 +151,27 @@ def put_together(
         asked,
     )
     return reconstruct(evidence, RULES.job_kinds, RULES.phrases)
+
+
+HOUR = every(30, "09:00:10", "10:00")
+
+
+def scraped(*lives: Life, when: Sequence[pd.Timestamp] = HOUR, **more: Any) -> pd.DataFrame:
+    """Return the attempts that scrapes of the hour from 9 show, with whatever else is known."""
+    return put_together(samples(lives, when), when, **more)
+
+
+def rows(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dicts."""
+    return schemas.rows_of(found)
+
+
+def one(found: pd.DataFrame) -> dict[str, Any]:
+    """Return the only row of a table."""
+    (row,) = rows(found)
+    return row
+
+
+def outcomes(found: pd.DataFrame) -> list[str]:
+    """Return how the attempts ended, in the table's order."""
+    return found["outcome"].tolist()

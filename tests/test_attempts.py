@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline import schemas
-from pipeline.signals.attempts import better, upsert
+from pipeline.signals.attempts import better, from_samples, upsert
 from tests.lives import (
     FAILED,
+    HOUR,
     JOB,
     RETRY,
     Life,
-    event,
     events,
     every,
+    one,
+    outcomes,
     put_together,
+    rows,
     said,
     samples,
+    scraped,
     scrapes,
     snapshots,
 )
-from tests.tables import DAY, at, attempt, attempts, line, lines
+from tests.tables import DAY, at, attempt, attempts, lines, span
 
 OTHER = "codex-k8s-mirror-node-22-5be0c1d4"
-HOUR = every(30, "09:00:10", "10:00")
 EMPTY = schemas.empty_frame("attempts")
-
-
-def scraped(*lives: Life, when: Sequence[pd.Timestamp] = HOUR, **more: Any) -> pd.DataFrame:
-    """Return the attempts that scrapes of the hour from 9 show, with whatever else is known."""
-    return put_together(samples(lives, when), when, **more)
-
-
-def rows(found: pd.DataFrame) -> list[dict[str, Any]]:
-    return schemas.rows_of(found)
-
-
-def one(found: pd.DataFrame) -> dict[str, Any]:
-    (row,) = rows(found)
-    return row
-
-
-def outcomes(found: pd.DataFrame) -> list[str]:
-    return found["outcome"].tolist()
 
 
 def test_nothing_shown_is_a_table_without_rows() -> None:
@@ -152,9 +133,6 @@ def test_scrapes_while_the_target_was_down_tell_nothing() -> None:
     up = every(30, "09:00:10", "09:20")
     down = scrapes(every(30, "09:20:10", "10:00")).assign(up=False)
     both = pd.concat([scrapes(up), down], ignore_index=True)
-    from pipeline.signals.attempts import from_samples  # noqa: PLC0415
-    from tests.tables import span  # noqa: PLC0415
-
     found = from_samples(samples([Life("09:10:00", gone="09:30:00")], up), both, [span("09:00", "10:00")])
     assert found["outcome"].tolist() == ["running"]
 
@@ -215,127 +193,6 @@ def test_a_condition_is_more_exact_than_a_scrape() -> None:
     got = one(scraped(life, listed=snapshots([life], "09:16:00")))
     assert (got["ended_at"], got["end_uncertainty_s"], got["outcome_source"]) == (at("09:14:58"), 0, "condition")
     assert got["last_seen_at"] == at("09:24:40")
-
-
-# events
-
-
-def test_an_event_dates_a_failure_exactly_and_settles_what_no_scrape_saw() -> None:
-    lives = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:30:00", "failed")]
-    found = scraped(*lives, told=events(lives))
-    assert outcomes(found) == ["failed", "failed"]
-    assert found["ended_at"].tolist() == [at("09:14:58"), at("09:30:00")]
-    assert set(found["outcome_source"]) == {"event"}
-    assert set(found["end_uncertainty_s"]) == {0}
-
-
-def test_an_attempt_that_only_events_show_has_a_row_too() -> None:
-    lives = [Life("09:10:12", "09:10:31", "failed", gone="09:10:33"), Life("09:10:35", "09:30:00")]
-    found = scraped(*lives, when=every(60, "09:00:10", "10:00"), told=events(lives))
-    first, second = rows(found)
-    assert (first["source"], first["created_at"], first["ended_at"]) == ("events", at("09:10:12"), at("09:10:31"))
-    assert (first["outcome"], first["attempt"], second["outcome"], second["attempt"]) == ("failed", 1, "succeeded", 2)
-
-
-def test_events_of_a_slow_controller_are_about_the_attempt_that_was_there() -> None:
-    told = schemas.tidy("events", pd.DataFrame([event("09:11:30", "SuccessfulCreate", uid="u1")]))
-    got = one(scraped(Life("09:10:00", "09:30:00"), told=told))
-    assert (got["uid"], got["outcome"]) == ("u1", "succeeded")
-
-
-def test_an_event_without_its_beginning_is_about_what_was_there_as_it_ended() -> None:
-    told = schemas.tidy("events", pd.DataFrame([event("09:15:00", "BackoffLimitExceeded", uid="u1")]))
-    lives = [Life("09:10:00", "09:15:00", "failed", gone="09:15:00"), Life("09:15:00", "09:30:00")]
-    assert outcomes(scraped(*lives, told=told)) == ["failed", "succeeded"]
-
-
-def test_an_end_that_no_known_attempt_can_have_is_of_another_one() -> None:
-    told = schemas.tidy("events", pd.DataFrame([event("09:40:00", "BackoffLimitExceeded", uid="u1")]))
-    found = scraped(Life("09:10:00", "09:30:00", gone="09:35:00"), told=told)
-    assert outcomes(found) == ["succeeded", "failed"]
-    assert rows(found)[1]["created_at"] == at("09:40:00")
-
-
-def test_events_without_uids_are_cut_at_each_end() -> None:
-    lives = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:16:00", "failed")]
-    told = events(lives).assign(object_uid=None)
-    assert put_together(told=schemas.tidy("events", told))["ended_at"].tolist() == [at("09:14:58"), at("09:16:00")]
-
-
-def test_a_success_that_only_an_event_tells_may_have_been_a_second_earlier() -> None:
-    got = one(put_together(told=events([Life("09:10:00", "09:14:58")])))
-    assert (got["outcome"], got["ended_at"], got["end_uncertainty_s"]) == ("succeeded", at("09:14:58"), 1)
-
-
-def test_events_of_pods_and_unknown_reasons_settle_nothing() -> None:
-    told = pd.DataFrame([event("09:15:00", "BackoffLimitExceeded", kind="Pod"), event("09:15:00", "Suspended")])
-    assert put_together(told=schemas.tidy("events", told)).empty
-
-
-# lines
-
-
-def test_the_line_that_announces_a_retry_settles_the_attempt_before() -> None:
-    lives = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:25:00")]
-    first, second = rows(scraped(*lives, logged=lines(said("09:14:59.5", RETRY))))
-    assert (first["outcome"], first["outcome_source"], first["source"]) == ("failed", "line", "prometheus")
-    assert (first["ended_at"], first["end_uncertainty_s"]) == (at("09:14:59.5"), 19.5)
-    assert (second["outcome"], second["attempt"]) == ("succeeded", 2)
-
-
-def test_a_failure_that_only_lines_know_is_an_attempt() -> None:
-    told = lines(line("09:12:00", line=f"started {JOB}", job=JOB), said("09:14:59", FAILED), said("09:15:01", FAILED))
-    got = one(put_together(logged=told))
-    assert (got["source"], got["outcome"], got["outcome_source"]) == ("logs", "failed", "line")
-    assert (got["created_at"], got["ended_at"], got["end_uncertainty_s"]) == (at("09:12:00"), at("09:14:59"), 179)
-    assert pd.isna(got["started_at"])
-    assert pd.isna(got["duration_s"])
-
-
-def test_a_retry_that_no_scrape_saw_is_found_by_its_lines() -> None:
-    later = Life("09:15:02", "09:25:00")
-    found = scraped(later, logged=lines(said("09:14:59.5", RETRY)))
-    assert outcomes(found) == ["failed", "succeeded"]
-    assert found["attempt"].tolist() == [1, 2]
-
-
-def test_a_second_failure_soon_after_an_announced_retry_is_another_attempt() -> None:
-    told = lines(said("09:14:59", RETRY), said("09:15:20", FAILED), said("09:15:21", FAILED))
-    assert put_together(logged=told)["ended_at"].tolist() == [at("09:14:59"), at("09:15:20")]
-
-
-def test_lines_up_to_a_minute_after_an_end_are_about_it_and_later_ones_are_not() -> None:
-    ended = Life("09:10:00", "09:14:58", "failed")
-    assert len(scraped(ended, told=events([ended]), logged=lines(said("09:15:58", FAILED)))) == 1
-    found = scraped(ended, told=events([ended]), logged=lines(said("09:15:58.1", FAILED)))
-    assert found["source"].tolist() == ["prometheus", "logs"]
-
-
-def test_a_line_narrows_an_end_that_only_a_scrape_gave() -> None:
-    got = one(scraped(Life("09:10:00", "09:14:58", "failed"), logged=lines(said("09:14:59", FAILED))))
-    assert (got["ended_at"], got["end_uncertainty_s"], got["outcome_source"]) == (at("09:14:59"), 19, "sample")
-
-
-def test_a_late_line_about_the_attempt_before_does_not_end_the_one_that_runs() -> None:
-    assert outcomes(scraped(Life("09:15:02"), logged=lines(said("09:15:05", FAILED)))) == ["running"]
-    found = scraped(Life("09:15:02", "09:25:00", "failed"), logged=lines(said("09:15:05", FAILED)))
-    assert found["ended_at"].tolist() == [at("09:25:10")]
-
-
-def test_lines_of_hours_before_are_about_another_life_of_that_name() -> None:
-    told = lines(line("00:30:00", line=JOB, job=JOB), line("09:12:00", line=JOB, job=JOB), said("09:14:59", FAILED))
-    assert one(put_together(logged=told))["created_at"] == at("09:12:00")
-
-
-def test_a_phrase_that_names_no_job_is_about_the_job_of_its_line() -> None:
-    told = lines(line("09:14:59", line="build image failed", err=FAILED.format(JOB), job=OTHER))
-    assert one(put_together(logged=told))["job_name"] == JOB
-
-
-def test_comments_of_failure_without_a_job_make_nothing() -> None:
-    assert put_together(
-        logged=lines(line("09:14:59", line="failed due stale kaniko cache, retrying without cache"))
-    ).empty
 
 
 # labels and kinds
@@ -465,120 +322,6 @@ def test_what_one_description_lacks_the_other_fills() -> None:
     )
     got = better(short, long)
     assert (got["uid"], got["started_at"], got["last_seen_at"]) == ("u1", at("09:00"), at("09:30"))
-
-
-# what must hold of any lives
-
-
-@st.composite
-def some_lives(draw: st.DrawFn) -> tuple[list[Life], list[pd.Timestamp]]:
-    """Make lives of two names, retried at once or made again later, and the scrapes of three hours with a hole."""
-    lives: list[Life] = []
-    for name in (JOB, OTHER):
-        clock = draw(st.integers(0, 900))
-        for _ in range(draw(st.integers(0, 4))):
-            ended = clock + draw(st.integers(3, 400))
-            outcome = draw(st.sampled_from(["succeeded", "failed", "failed", "deleted"]))
-            retried = outcome == "failed" and draw(st.booleans())
-            gone = ended + (2 if retried else 0 if outcome == "deleted" else draw(st.integers(2, 600)))
-            end = _second(ended) if outcome != "deleted" else None
-            lives.append(Life(_second(clock), end, outcome, _second(gone), name, uid=f"u{len(lives)}"))
-            clock = gone + draw(st.integers(0, 2) if retried else st.integers(120, 900))
-    interval, hole = draw(st.sampled_from([15, 30, 60])), draw(st.integers(0, 6000))
-    scraped = every(interval, _second(draw(st.integers(0, 59))), _second(3 * 3600))
-    return lives, [t for t in scraped if not _second(hole) <= t < _second(hole + 600)]
-
-
-def _second(n: int) -> pd.Timestamp:
-    return at("09:00") + pd.Timedelta(seconds=n)
-
-
-def _lines_of(lives: Sequence[Life]) -> pd.DataFrame:
-    """Return what the control-plane says of each failure, as it sees it within a second and a half."""
-    told = []
-    for life in lives:
-        if life.end is not None and life.outcome == "failed":
-            retried = life.until == life.end + pd.Timedelta(seconds=2)
-            told.append(said(life.end + pd.Timedelta(seconds=1.4), RETRY if retried else FAILED, life.job))
-    return lines(*told)
-
-
-def _by_key(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    keyed = {(r["job_name"], r["created_at"]): r for r in rows(found)}
-    assert len(keyed) == len(found)
-    return keyed
-
-
-few = settings(max_examples=20, deadline=None)
-
-
-@few
-@given(some_lives())
-def test_scrapes_find_no_attempt_that_was_not_and_no_end_that_was_another(
-    made: tuple[list[Life], list[pd.Timestamp]],
-) -> None:
-    lives, when = made
-    truth = {(x.job, x.start): x for x in lives}
-    for key, got in _by_key(scraped(*lives, when=when)).items():
-        life = truth[key]
-        if got["outcome"] in {"succeeded", "failed"}:
-            assert got["outcome"] == life.outcome
-            assert life.end is not None
-            assert 0 <= (got["ended_at"] - life.end).total_seconds() <= got["end_uncertainty_s"]
-
-
-@few
-@given(some_lives())
-def test_with_events_there_is_one_attempt_a_life_with_its_outcome(made: tuple[list[Life], list[pd.Timestamp]]) -> None:
-    lives, when = made
-    found = scraped(*lives, when=when, told=events(lives)).sort_values("uid")
-    assert found["uid"].tolist() == sorted(x.uid for x in lives)
-    for got, life in zip(rows(found), sorted(lives, key=lambda x: x.uid), strict=True):
-        assert got["created_at"] == life.start
-        if life.end is not None:
-            assert (got["outcome"], got["ended_at"]) == (life.outcome, life.end)
-        else:
-            assert got["outcome"] in {"running", "superseded", "vanished"}
-
-
-@few
-@given(some_lives())
-def test_with_lines_every_failure_is_found_once(made: tuple[list[Life], list[pd.Timestamp]]) -> None:
-    lives, when = made
-    found = scraped(*lives, when=when, logged=_lines_of(lives))
-    failed = sorted((x.job, x.end) for x in lives if x.outcome == "failed" and x.end is not None)
-    got = sorted(
-        (r["job_name"], r["ended_at"], r["end_uncertainty_s"]) for r in rows(found[found["outcome"] == "failed"])
-    )
-    assert [j for j, _ in failed] == [j for j, _, _ in got]
-    for (_, end), (_, said_at, unsure) in zip(failed, got, strict=True):
-        assert 0 <= (said_at - end).total_seconds() <= max(unsure, 1.4)
-
-
-@few
-@given(some_lives(), st.integers(0, 99))
-def test_the_order_of_evidence_changes_nothing(made: tuple[list[Life], list[pd.Timestamp]], seed: int) -> None:
-    lives, when = made
-    frames = [samples(lives, when), snapshots(lives, "09:40", "10:20"), events(lives), _lines_of(lives)]
-    mixed = [f.sample(frac=1, random_state=seed).reset_index(drop=True) for f in frames]
-    plain = put_together(frames[0], when, *frames[1:])
-    pd.testing.assert_frame_equal(put_together(mixed[0], when, *mixed[1:]), plain)
-
-
-@few
-@given(some_lives(), st.integers(600, 9000))
-def test_what_was_written_with_less_known_changes_nothing_once_all_is_known(
-    made: tuple[list[Life], list[pd.Timestamp]], cut: int
-) -> None:
-    lives, when = made
-    frames = [samples(lives, when), events(lives), _lines_of(lives)]
-    early = [f[f["ts"] < _second(cut)].reset_index(drop=True) for f in frames]
-    before = put_together(early[0], [t for t in when if t < _second(cut)], None, *early[1:])
-    whole = put_together(frames[0], when, None, *frames[1:])
-    pd.testing.assert_frame_equal(upsert(before, whole), whole)
-    pd.testing.assert_frame_equal(upsert(whole, whole), whole)
-    for got in rows(upsert(whole, before)):
-        assert got["outcome"] == _by_key(whole)[got["job_name"], got["created_at"]]["outcome"]
 
 
 def test_a_day_is_dated_by_creation_and_an_end_after_midnight_is_kept() -> None:

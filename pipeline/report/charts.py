@@ -23,6 +23,9 @@ _HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
 _LANE, _BAR = 16, 10
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10_000, 20_000, 25_000, 50_000, 100_000)
 _ROW_HEIGHT = 15  # two labels of an axis closer than this would touch
+# made once: Altair takes milliseconds to make one of a name
+_X, _X2, _Y, _Y2, _TEXT = alt.X("x:T"), alt.X2("x2"), alt.Y("y:Q"), alt.Y2("y2"), alt.Text("text:N")
+_COLOUR, _STROKE = alt.Color("c:N", scale=None), alt.Stroke("c:N", scale=None)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def bars(
                 low += s.counts[i]
         most = max(most, low)
     ticks = _ticks(most, height)
-    shown = _rects(data).encode(color=alt.Color("c:N", scale=None))
+    shown = _rects(data).encode(color=_COLOUR)
     return _plot([*_behind(frame, ticks[-1]), shown], title, frame, height, ticks, axis=axis, strong=strong)
 
 
@@ -115,8 +118,8 @@ def durations(
     layers = [
         *_behind(frame, top),
         _rects(band, color=colour, opacity=0.18),
-        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x="x:T", x2="x2:T", y="y:Q"),
-        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x="x:T", y="y:Q"),
+        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x=_X, x2=_X2, y=_Y),
+        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x=_X, y=_Y),
         *_over(over, frame),
         *(_level(p95, frame, colour) if p95 and p95[0] <= top else []),
     ]
@@ -149,7 +152,7 @@ def _over(data: Sequence[Mapping[str, Any]], frame: Frame) -> list[Any]:
     longest = max(data, key=lambda d: len(d["text"]) and _number(d["text"]))
     right = longest["x"] < _ms(frame.day.start) + (_ms(frame.day.end) - _ms(frame.day.start)) // 4
     text = _words([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
-    return [triangles.encode(x="x:T", y="y:Q"), text]
+    return [triangles.encode(x=_X, y=_Y), text]
 
 
 def _number(text: str) -> int:
@@ -163,7 +166,7 @@ def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
     rule = (
         alt.Chart(_data(data))
         .mark_rule(aria=False, color=colour, strokeDash=[4, 3])
-        .encode(x="x:T", x2="x2:T", y="y:Q")
+        .encode(x=_X, x2=_X2, y=_Y)
     )
     return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
@@ -238,10 +241,10 @@ def _cut(text: str, width: float) -> str:
 
 def _boxes(style: str, data: Sequence[Mapping[str, Any]]) -> Any:
     if style == "solid":
-        return _rects(data, cornerRadius=1.5).encode(color=alt.Color("c:N", scale=None))
+        return _rects(data, cornerRadius=1.5).encode(color=_COLOUR)
     dash = {"strokeDash": [3, 2]} if style == "dashed" else {}
     mark = _rects(data, filled=False, strokeWidth=1.4, cornerRadius=2, **dash)
-    return mark.encode(stroke=alt.Stroke("c:N", scale=None))
+    return mark.encode(stroke=_STROKE)
 
 
 def _behind(frame: Frame, top: float) -> list[Any]:
@@ -250,7 +253,7 @@ def _behind(frame: Frame, top: float) -> list[Any]:
     spans = [(w, c) for b, c in frame.bands if (w := b.intersect(day))]
     if spans:
         data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top, "c": c} for w, c in spans]
-        layers.append(_rects(data, opacity=0.16).encode(color=alt.Color("c:N", scale=None)))
+        layers.append(_rects(data, opacity=0.16).encode(color=_COLOUR))
     holes = [w for g in frame.gaps if (w := g.intersect(day))]
     if holes:
         data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top} for w in holes]
@@ -303,7 +306,7 @@ def _whole(
 ) -> Any:
     """Join layers on shared scales in a frame of fixed size, so that plots stand exactly under each other."""
     scale = alt.Scale(type="utc", domain=[_ms(frame.day.start), _ms(frame.day.end)], nice=False)
-    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2="x2:T", y=y, y2="y2:Q")
+    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2=_X2, y=y, y2=_Y2)
     plain: dict[str, Any] = {"view": {"stroke": None}, "font": "inherit", "background": "transparent"}
     axes = {"labelColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
     return (
@@ -337,14 +340,14 @@ def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
 
 
 def _rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
-    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x="x:T", x2="x2:T", y="y:Q", y2="y2:Q")
+    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x=_X, x2=_X2, y=_Y, y2=_Y2)
 
 
 def _words(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
     mark = alt.Chart(_data(data)).mark_text(
         aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look
     )
-    return mark.encode(x="x:T", y="y:Q", text="text:N")
+    return mark.encode(x=_X, y=_Y, text=_TEXT)
 
 
 def _ticks(most: float, height: int) -> list[int]:

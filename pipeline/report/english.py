@@ -1,7 +1,7 @@
-"""Every word of the report in English, near each other so that another language can stand beside them.
+"""Every sentence of the report in English, near each other so that another language can stand beside them.
 
 Templates of `{names}` are filled by `rich.say`; what stands in code is a part of its own. Functions are where a number
-decides the form of a word.
+decides the form of a word. Heads of sections and columns are in `labels`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-LANG = "en"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -57,76 +56,23 @@ def listed(words: Sequence[str]) -> str:
 
 
 # the page
-TITLE = "AI-slot build pipeline, daily report"
 ABOUT = "{weekday} {date} 00:00–24:00 UTC · {namespaces} · made {made} UTC"
-HEADS = {
-    "todo": "Do this",
-    "data": "Data",
-    "signals": "Golden signals",
-    "health": "Build jobs health",
-    "failed": "What failed",
-    "stream": "Control-plane error stream",
-    "objectives": "SLO and budget",
-    "audit": "Alerts against reality",
-    "method": "Method",
-}
-# labels that read as they are called, and those that do not
-_PLAIN = (
-    "none source rows gaps signal change ok failed builds median maximum signature state attempts runs "
-    "issues kind job attempt run issue class lines alert objective over reached target policy type until "
-    "fired delay runbook"
-)
-T = {word: word for word in _PLAIN.split()} | {
-    "verdict": "Verdict",
-    "nothing": "Nothing needs you.",
-    "unknown": "not known",
-    "first": "first, UTC",
-    "last": "last, UTC",
-    "first_short": "first",
-    "last_short": "last",
-    "proof": "proof that it is complete",
-    "threshold": "threshold, reached",
-    "by_15m": "by 15 min, UTC",
-    "from": "from, UTC",
-    "hour": "hour, UTC",
-    "action": "first action",
-    "example": "example line",
-    "ended": "ended, UTC",
-    "within": "± s",
-    "ran": "ran for",
-    "recovered": "recovered after",
-    "busiest": "busiest 15 min",
-    "no_budget": "no budget set",
-    "no_objective": "No objective in the catalogue.",
-    "good": "good of total",
-    "spent": "budget spent",
-    "left": "left, failures",
-    "should": "should fire",
-    "until_utc": "until, UTC",
-    "outcome": "verdict",
-    "again": "The command that makes this report again:",
-    "printed": "Print leaves out what is folded on the page: tables of numbers, failed attempts, method.",
-}
 
 # verdict
-STATES = {"red": "Red", "amber": "Amber", "green": "Green", "grey": "Grey"}
 SEEN = "of what was seen, "
 OK_OF = "{k} builds and mirrors ok"
 OK_RATIO = "{k} builds and mirrors ok ({ratio}, 95{nbsp}% CI {interval})"
-OK_NONE = "no build or mirror finished"
-OK_UNKNOWN = "builds and mirrors not known"
+OK_NONE, OK_UNKNOWN = "no build or mirror finished", "builds and mirrors not known"
 KIND_OF = "{kind} {k}"
 SLO = "{window} SLO {ratios}, budget {spent} spent"
 SLO_BARE = "{window} SLO {ratios}"
-SLO_UNKNOWN = "{window} SLO not known"
-SLO_EMPTY = "{window} SLO: nothing finished"
-COMPLETE, INCOMPLETE, UNASKED = "data complete", "data incomplete", "nothing was configured"
+SLO_UNKNOWN, SLO_EMPTY = "{window} SLO not known", "{window} SLO: nothing finished"
+COMPLETE, INCOMPLETE = "data complete", "data incomplete"
 NO_VERDICT = "The data does not allow a verdict: {why}."
 BY = "{verdict} by {rules}:"
-GREEN = "Green because"
 GREEN_WHY = "no rule for red, grey or amber held; {complete} of {configured} configured sources are complete{holes}."
 GREEN_HOLES = ", holes of at most {gap} being overlooked ({key})"
-GREY = "Grey because"
+GREEN, GREY = "Green because", "Grey because"
 GREY_WHY = "{why}. Nothing that was seen makes the day red."
 MAX_GAP = "longer than the {gap} that this install overlooks ({key})"
 WINDOW_WORDS = {"7d": "7 days", "24h": "24 hours", "1d": "1 day", "30d": "30 days", "28d": "28 days"}
@@ -177,8 +123,7 @@ TODO_OPEN = "{what}: {hit} since {start}, not recovered{issue}."
 TODO_NEW = "{what} is new: {hit}, {span}{issue}."
 TODO_BACK = "{what} returned after {days}: {hit}, {span}{issue}."
 TODO_PLAIN = "{what}: {hit}, {span}{issue}."
-TODO_ISSUES = ", {issues}"
-TODO_NO_ISSUE = ", no issue yet"
+TODO_ISSUES, TODO_NO_ISSUE = ", {issues}", ", no issue yet"
 TODO_RECOVERED = "{action} Recovered {at}."
 TODO_MISSED = "{what} reached its {severity} threshold at {at} and nothing fired."
 TODO_MISSED_MANY = "{n} alerts should have sent a {severity} and never fired, the first at {at}."
@@ -258,11 +203,11 @@ def sources(complete: int, judged: int, unsure: int) -> str:
 SIGNALS = {
     "traffic": ("Traffic", "build, mirror attempts started"),
     "errors": ("Errors", "build, mirror, failed of finished"),
-    "latency": ("Latency", "{form} of builds{n}"),
+    "latency": ("Latency", "{form} of builds{seen}{n}"),
     "backlog": ("Backlog", "not finished, most{at}{pending}"),
 }
 KIND_SIGNAL = "failed of finished"
-OF_N = ", n = {n}"
+OF_N, SEEN_ONLY = ", n = {n}", " seen"
 NAMED = {"p95": "p95 {time}", "p50": "median {time}"}
 OF_DAYS = "{text} ({days} d)"
 FORMS = {"p95": "p95", "spread": "median to maximum", "none": "duration"}
@@ -270,22 +215,16 @@ RULE_NAMES = {"failed_attempts": "Failure burst", "failure_ratio": "Failure rate
 RULE_ATTEMPTS = "{of}, worst {window}{at}"
 RULE_LINES = "{of} lines, worst {window}{at}"
 RULE_AT = " to {at}"
-MOST_AT = " at {at}"
-PENDING = "; not started, most {n}"
-AT_LEAST = "at least {n}"
-ZERO_SEEN = "0 seen"
+MOST_AT, PENDING = " at {at}", "; not started, most {n}"
+AT_LEAST, ZERO_SEEN = "at least {n}", "0 seen"
 SHARE_SEEN = "{k} seen"
 SPREAD = "{low} to {high}"
-NONE_FINISHED = "none finished"
-NONE_SUCCEEDED = "none succeeded"
+NONE_FINISHED, NONE_SUCCEEDED = "none finished", "none succeeded"
 TOO_FEW = "too few"
 NO_THRESHOLD = "none"
-REACHED = "▲ {limit}, {at}"
-HELD = "▲ {limit}, since {at}"
-NOT_REACHED = "{limit}, not reached"
-NOT_JUDGED = "{limit}, too few to judge"
-NOT_KNOWN = "{limit}, not known"
-NOT_KNOWN_FOR = "{limit}, not known {span}"
+REACHED, HELD = "▲ {limit}, {at}", "▲ {limit}, since {at}"
+NOT_REACHED, NOT_JUDGED = "{limit}, not reached", "{limit}, too few to judge"
+NOT_KNOWN, NOT_KNOWN_FOR = "{limit}, not known", "{limit}, not known {span}"
 
 
 def usual(days: int) -> str:
@@ -358,9 +297,7 @@ ATTEMPTS = "Failed attempts, {shown} of {n}"
 ATTEMPTS_REST = "The other {n} failed attempts"
 ATTEMPTS_CUT = "{n} more are in the lake's table {table}, date={date}."
 ATTEMPTS_PRINTED = "The failed attempts are listed on the page."
-NO_ATTEMPT = "no attempt seen"
-NOT_RECOVERED = "not recovered"
-NO_ISSUE = "none yet"
+NO_ATTEMPT, NOT_RECOVERED, NO_ISSUE = "no attempt seen", "not recovered", "none yet"
 
 
 def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
@@ -385,8 +322,8 @@ BUSIEST = "{n} from {at}"
 # objectives
 RECOVERY_WITHIN = "recovery within {limit}"
 EACH = "each"
-WHY_EMPTY = "none to count"
-WHY_YOUNG = "not known: not every day was pulled"
+WHY_EMPTY, WHY_YOUNG = "none to count", "not known: not every day was pulled"
+SLO_SEEN = "Counted from what was seen: of {days} the job data has holes."
 MEETS, BELOW, YOUNG = "objectives met", "below objective", "not known yet"
 
 # alerts

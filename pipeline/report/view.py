@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.model import NS, instant_text
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import ReportData
 from pipeline.report.rich import code, joined, say
 from pipeline.report.sections import failed, health, method, promises, signals, sources, stream, todo, verdict
@@ -32,15 +33,18 @@ def daily_view(data: ReportData) -> dict[str, Any]:
     }
     things = len(parts["todo"]["rows"])
     parts["todo"]["note"] = en.counted(things, "thing") if things else ""
-    heads = {name: {"n": n, "title": en.HEADS[name], "note": parts[name]["note"]} for n, name in enumerate(en.HEADS, 2)}
+    heads = {
+        name: {"n": n, "title": labels.HEADS[name], "note": parts[name]["note"]}
+        for n, name in enumerate(labels.HEADS, 2)
+    }
     return {
-        "lang": en.LANG,
-        "t": en.T,
-        "title": en.TITLE,
+        "lang": labels.LANG,
+        "t": labels.T,
+        "title": labels.TITLE,
         "about": _about(data),
         "date": str(data.date),
         "verdict": data.verdict,
-        "word": en.STATES[data.verdict].upper(),
+        "word": labels.STATES[data.verdict].upper(),
         "sentence": verdict.sentence(data),
         "because": verdict.because(data),
         "heads": heads,

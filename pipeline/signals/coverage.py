@@ -42,7 +42,7 @@ def holes(at: Sequence[int] | np.ndarray[Any, Any], window: Window, interval: in
     window is a hole; `interval` in ns, by default the median distance.
     """
     usual = interval or usual_interval(at)
-    if usual is None:
+    if usual is None or not len(at):
         return [window] if window else []
     known = np.asarray(at, dtype=np.int64)
     inside = known[(known >= window.start) & (known < window.end)]

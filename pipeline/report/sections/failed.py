@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.model import NS, merge
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
 from pipeline.report.sections.common import doc, holes, issues, least
@@ -145,7 +146,7 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
         "last": when(max(at, key=_instant), data.window),
         "issues": issues(g.issues, 6) if g.issues else no_issue(data, g.rows),
         "action": advice(first.first_action) if first else say(en.NO_ACTION),
-        "doc": doc(data, first.runbook, en.T["runbook"]) if first else None,
+        "doc": doc(data, first.runbook, labels.T["runbook"]) if first else None,
         "example": next((r["example"] for r in g.rows if r["example"]), None),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.model import Window, merge
-from pipeline.report import charts
+from pipeline.report import charts, labels
 from pipeline.report import english as en
 from pipeline.report.charts import Frame, Lane, Spread, Stack
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, prefix_of, records, severity_of
@@ -63,7 +63,7 @@ def section(data: ReportData) -> dict[str, Any]:
     finished = en.FINISHED if t["complete"] else en.FINISHED_SEEN
     counts = {name: quarters(data, kinds) for name, kinds in groups}
     return {
-        "note": finished.format(**_seen(data)) if _asked(data) else en.T["unknown"],
+        "note": finished.format(**_seen(data)) if _asked(data) else labels.T["unknown"],
         "legend": _keys(data),
         "charts": drawn(data, lambda f: _charts(data, f, counts), "jobs"),
         "heads": [name for name, _ in groups],
@@ -107,7 +107,7 @@ def _durations(data: ReportData, f: Frame) -> tuple[Any, str]:
     t = data.totals["build"]
     p95 = t["duration_p95_s"] if t["durations"] >= MIN_P95 else None
     level = None if p95 is None else (p95 / 60, en.CHART_P95.format(p95=duration(p95)))
-    longest = duration(max((s for _, s in found), default=None)) or en.T["none"]
+    longest = duration(max((s for _, s in found), default=None)) or labels.T["none"]
     name = en.CHART_BUILDS.format(title=title, builds=en.counted(len(found), "build"), longest=longest)
     shown = en.CHART_DURATION_SHORT if f.width == charts.NARROW else title
     return charts.durations(shown, dots, _spreads(data, many=many), f, p95=level), name
@@ -231,13 +231,26 @@ def _seen(data: ReportData) -> dict[str, str]:
 
 
 def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[str, Any]]:
-    """Return the windows in which something finished or something is not known, a row each."""
-    rows = []
+    """Return the windows in which something finished, a row each; of those in a row that nobody knows only one."""
+    rows: list[dict[str, Any]] = []
+    blind: dict[str, Any] | None = None
     for qs in zip(*counts.values(), strict=True):
-        if any(q.succeeded or q.failed or not q.whole for q in qs):
-            cells = [_cell(n, whole=q.whole) for q in qs for n in (q.succeeded, q.failed)]
-            rows.append({"at": minute(qs[0].start, data.window), "cells": cells})
-    return rows
+        cells = [_cell(n, whole=q.whole) for q in qs for n in (q.succeeded, q.failed)]
+        start = qs[0].start
+        if not any(c is None for c in cells) and not any(q.succeeded or q.failed for q in qs):
+            blind = None
+        elif blind is not None and all(c is None for c in cells):
+            blind["end"] = start + STEP
+        else:
+            rows.append({"start": start, "end": start + STEP, "cells": cells})
+            blind = rows[-1] if all(c is None for c in cells) else None
+    return [{"at": _from(data, r["start"], r["end"]), "cells": r["cells"]} for r in rows]
+
+
+def _from(data: ReportData, start: int, end: int) -> str:
+    if end == start + STEP:
+        return minute(start, data.window) or ""
+    return between_minutes(Window(start, end), data.window)
 
 
 def _cell(n: int, *, whole: bool) -> str | None:

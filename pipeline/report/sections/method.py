@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import ReportData
 from pipeline.report.rich import Rich, code, joined, say
 from pipeline.report.text import count
@@ -29,14 +30,15 @@ def section(data: ReportData) -> dict[str, Any]:
 
 
 def _version(data: ReportData, name: str) -> Rich:
-    return Rich([code(data.versions[name])]) if data.versions.get(name) else say(en.T["unknown"])
+    return Rich([code(data.versions[name])]) if data.versions.get(name) else say(labels.T["unknown"])
 
 
 def _lines(data: ReportData) -> list[Rich]:
     servers = [say("{name} {version}", name=n, version=code(v)) for n, v in data.versions.items() if n not in _OWN]
     settings = [code(s) for s in data.changed_settings]
     lake = data.inputs.get("lake")
-    rows = data.inputs.get("rows") or {}
+    asked = {c.what for c in data.coverage if c.configured}
+    rows = {what: n for what, n in (data.inputs.get("rows") or {}).items() if what in asked}
     return [
         *([say(en.METHOD_LAKE, lake=code(lake))] if lake else []),
         *([joined(servers, ", ")] if servers else []),

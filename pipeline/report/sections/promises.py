@@ -20,7 +20,15 @@ def objectives(data: ReportData) -> dict[str, Any]:
     rows = [_objective(data, r) for r in records(data.slo)]
     known = [r for r in rows if r["ratio"] is not None]
     note = en.YOUNG if not known else en.BELOW if any(r["missed"] for r in rows) else en.MEETS
-    return {"note": note if rows else "", "rows": rows}
+    return {"note": note if rows else "", "rows": rows, "seen": _seen(data) if known else None}
+
+
+def _seen(data: ReportData) -> Rich | None:
+    """Say that some days of the window count only what was seen."""
+    jobs = coverage_of(data, "jobs")
+    days = sum(1 for h in data.history if h["totals"] and not h["totals"]["all"]["complete"])
+    days += bool(jobs.configured and jobs.gaps)
+    return say(en.SLO_SEEN, days=en.counted(days, "day")) if days else None
 
 
 def _objective(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.model import Coverage, merge
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import HEADLINE, ReportData, coverage_of
 from pipeline.report.rich import Rich, Span, code, joined, say
 from pipeline.report.sections.common import holes, source_name
@@ -46,8 +47,8 @@ def _row(data: ReportData, c: Coverage) -> dict[str, Any]:
     return {
         "name": name,
         "rows": None if silent else en.counted(c.rows, unit) if c.rows or c.complete is not False else en.ZERO_SEEN,
-        "first": clock(c.proof.get("first")) or (None if silent else en.T["none"]),
-        "last": clock(c.proof.get("last")) or (None if silent else en.T["none"]),
+        "first": clock(c.proof.get("first")) or (None if silent else labels.T["none"]),
+        "last": clock(c.proof.get("last")) or (None if silent else labels.T["none"]),
         "gaps": _gaps(data, c) if gaps else "0",
         "sign": sign,
         "state": state,
@@ -157,7 +158,7 @@ def _notes(data: ReportData) -> list[Rich]:
 
 
 def _note(template: str, n: str | None) -> Rich:
-    return say(template, n=Span(en.T["unknown"], "unknown") if n is None else n)
+    return say(template, n=Span(labels.T["unknown"], "unknown") if n is None else n)
 
 
 def _seen(logs: Coverage, found: Mapping[str, Any], key: str) -> str | None:
@@ -174,7 +175,7 @@ def _ends(data: ReportData) -> Rich:
         return say(en.NOTE_ENDS, ends=", ".join(f"{n:,} {outcome}" for outcome, n in ends.items()))
     if data.totals["all"]["complete"]:
         return say(en.NOTE_ENDS_NONE)
-    return say(en.NOTE_ENDS, ends=Span(en.T["unknown"], "unknown"))
+    return say(en.NOTE_ENDS, ends=Span(labels.T["unknown"], "unknown"))
 
 
 def _dump(data: ReportData) -> list[Rich]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.model import merge
-from pipeline.report import charts
+from pipeline.report import charts, labels
 from pipeline.report import english as en
 from pipeline.report.charts import Frame, Stack
 from pipeline.report.data import ReportData, coverage_of
@@ -60,7 +60,7 @@ def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     whole = coverage_of(data, "logs").complete is not False
     n = least(s.lines, whole=whole)
     name = Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
-    none = en.T["none"] if whole else None
+    none = labels.T["none"] if whole else None
     return {
         "name": name,
         "class": s.failure_class if s.id else "other",

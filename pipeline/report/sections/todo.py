@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
@@ -164,7 +165,7 @@ def _others(data: ReportData) -> Iterator[Todo]:
             else say(en.TODO_NO_ISSUE if no_issue(data, rows) else "")
         )
         what = say(en.TODO_OTHER, failures=en.counted(len(rows), "failed attempt"), issue=tied)
-        yield Todo(_OTHER, what, say(en.TODO_OTHER_HOW, link=link(en.HEADS["failed"], "#failed")))
+        yield Todo(_OTHER, what, say(en.TODO_OTHER_HOW, link=link(labels.HEADS["failed"], "#failed")))
     for g in groups(data):
         if g.signatures and g.failure_class == "other":
             first = next((s for s in data.signatures if s.id in g.signatures), None)

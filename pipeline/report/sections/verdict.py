@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.model import Coverage
 from pipeline.report import english as en
+from pipeline.report import labels
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, records
 from pipeline.report.rich import Rich, Span, code, joined, say
 from pipeline.report.sections.common import alert, hidden, rows_link, shown_share, source_name
@@ -47,7 +48,7 @@ def because(data: ReportData) -> dict[str, Rich]:
     why = joined([t for ts in texts for t in ts], "; ")
     if data.verdict == "grey":
         return {"lead": say(en.GREY), "text": say(en.GREY_WHY, why=why)}
-    lead = say(en.BY, verdict=en.STATES[data.verdict], rules=en.rules(len(kinds)))
+    lead = say(en.BY, verdict=labels.STATES[data.verdict], rules=en.rules(len(kinds)))
     return {"lead": lead, "text": say("{why}.", why=why)}
 
 
@@ -106,8 +107,6 @@ def _availability(data: ReportData) -> list[Rich]:
 
 
 def _data(data: ReportData) -> Rich:
-    if not any(c.configured for c in data.coverage):
-        return say(en.UNASKED)
     missing = [c for c in data.coverage if c.complete is False and _longest(c) > data.max_gap_s]
     if missing:
         names = ", ".join(source_name(c.what, c.source) for c in missing)

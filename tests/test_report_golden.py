@@ -1,0 +1,34 @@
+"""Whole reports of invented days, held against files. `AISLOT_UPDATE_GOLDEN=1` writes the files anew; read the diff then."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.report_data import DAYS, rendered
+
+GOLDEN = Path(__file__).parent / "golden" / "report"
+_UPDATE = "AISLOT_UPDATE_GOLDEN"
+_SHOWN = 60  # lines of a difference; a page has long ones
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_a_whole_report_is_as_it_was(day: str) -> None:
+    wrong = []
+    for name, text in rendered(DAYS[day]()).items():
+        path = GOLDEN / day / name
+        if os.environ.get(_UPDATE):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if before != text:
+            wrong += _difference(path, before, text)
+    assert not wrong, f"set {_UPDATE}=1 to accept:\n" + "\n".join(wrong)
+
+
+def _difference(path: Path, before: str, after: str) -> list[str]:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(path), "now", lineterm="", n=1)
+    return [line if len(line) <= 400 else line[:400] + "…" for line in lines][:_SHOWN]
