@@ -7,15 +7,31 @@ import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.errors import UsageError
-from pipeline.rules import AlertRule, Catalogue, JobKind, Objective, Phrase, RedactionRule, Signature
+from pipeline.model import seconds_of
+from pipeline.rules import (
+    BUILD_REF,
+    CACHE,
+    OTHER,
+    AlertRule,
+    Catalogue,
+    JobKind,
+    Objective,
+    Phrase,
+    RedactionRule,
+    Signature,
+)
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FILLER = "Z7kQ2mXw9RtB4nVc6LpD1sGh8JfY3aEu5To0iNyKr"
 _EXAMPLE = re.compile(r"\{\{([aduh])(\d+)\}\}")
 
@@ -46,8 +62,12 @@ def render(text: str, **values: str) -> str:
 
 def quoted(text: str) -> str:
     """Write a text as a LogQL or PromQL string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = _CONTROL.sub(_escaped, text.replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{escaped}"'
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def fingerprint(*texts: str) -> str:
@@ -61,9 +81,14 @@ def load(files: Sequence[str] = ()) -> Catalogue:
     queries = {p.stem: _text(p) for p in sorted(folder.iterdir()) if p.suffix in {".logql", ".promql"}}
     sources = [*sorted(folder.glob("*.toml")), *(Path(f) for f in files)]
     rules: dict[str, dict[str, Any]] = {name: {} for name in _FORMS}
+    places: dict[tuple[str, str], str] = {}
     for path in sources:
-        for name, made in _rules_of(path):
-            rules[name][made.id if hasattr(made, "id") else made.kind if name == "job_kind" else made.name] = made
+        for name, place, made in _rules_of(path):
+            key = getattr(made, _FORMS[name].key)
+            if places.get((name, key), "").startswith(f"{path}: "):
+                raise UsageError(f"{place}: {_FORMS[name].key} {key!r} is there twice", "give it another")
+            rules[name][key], places[name, key] = made, place
+    _check_names(rules, places)
     texts = [*queries.values(), *(_text(p) for p in sources)]
     return Catalogue(
         queries=queries,
@@ -77,7 +102,7 @@ def load(files: Sequence[str] = ()) -> Catalogue:
     )
 
 
-def _rules_of(path: Path) -> list[tuple[str, Any]]:
+def _rules_of(path: Path) -> list[tuple[str, str, Any]]:
     try:
         tree = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as e:
@@ -85,39 +110,108 @@ def _rules_of(path: Path) -> list[tuple[str, Any]]:
     made = []
     for name, entries in tree.items():
         if name not in _FORMS:
-            raise _unknown(path, name, list(_FORMS))
+            raise UsageError(f"{path}: unknown table [[{name}]]", f"did you mean [[{_nearest(name, _FORMS)}]]?")
         for i, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+            place = f"{path}: [[{name}]] number {i}"
             try:
-                made.append((name, _made(name, entry)))
-            except (TypeError, ValueError, KeyError, re.error) as e:
-                raise UsageError(f"{path}: [[{name}]] number {i}: {e}", "correct it") from e
+                made.append((name, place, _made(_FORMS[name], entry)))
+            except (TypeError, ValueError) as e:
+                raise UsageError(f"{place}: {e}", "correct it") from e
     return made
 
 
-def _made(name: str, entry: Mapping[str, Any]) -> Any:
-    """Make one rule and hold it to its examples. Raises ValueError."""
-    cls, renamed, holds = _FORMS[name]
-    known = [f.name for f in dataclasses.fields(cls)]
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        if key in {"examples", "counter_examples"}:
-            continue
-        field = renamed.get(key, key)
-        if field not in known:
-            near = difflib.get_close_matches(key, [*known, *renamed], n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown key {key!r}; did you mean {near!r}?")
-        values[field] = _seconds(value) if field.endswith("_s") else tuple(value) if isinstance(value, list) else value
-    if name == "objective":
-        values["window"] = entry["window"]
-    rule = cls(**values)
-    if holds is not None:
-        for example in entry.get("examples", ()):
-            if not holds(rule, expanded(example)):
-                raise ValueError(f"its own example does not match: {example!r}")
-        for example in entry.get("counter_examples", ()):
-            if holds(rule, expanded(example)):
-                raise ValueError(f"its own counter-example matches: {example!r}")
+def _made(form: _Form, entry: Any) -> Any:
+    """Make one rule and hold it to its examples. Raises TypeError, ValueError."""
+    if not isinstance(entry, Mapping):
+        raise TypeError("it must be a table")
+    hints, fields = typing.get_type_hints(form.cls), dataclasses.fields(form.cls)
+    renamed = {form.renamed.get(f.name, f.name): f for f in fields}  # by the file's own names
+    said = {k: v for k, v in entry.items() if k not in {"examples", "counter_examples"}}
+    for key in said:
+        if key not in renamed:
+            raise ValueError(f"unknown key {key!r}; did you mean {_nearest(key, renamed)!r}?")
+    for key, f in renamed.items():
+        if f.default is dataclasses.MISSING and said.get(key, []) == []:
+            raise ValueError(f"key {key!r} is missing")
+    values = {renamed[k].name: _value(k, v, hints[renamed[k].name], renamed[k].name) for k, v in said.items()}
+    if form.cls is Objective:
+        values["window"] = _value("window", entry["window"], str, "window")  # as it is shown
+    for key, allowed in form.choices.items():
+        _check_choice(key, values.get(form.field(key), ()), allowed)
+    for key in _PATTERNS & values.keys():
+        _check_pattern(key, values[key])
+    for key in form.re2:
+        _check_re2(key, values[key])
+    rule = form.cls(**values)
+    _check_examples(form, rule, entry)
     return rule
+
+
+def _value(key: str, value: Any, hint: Any, name: str) -> Any:
+    """Check a value's type and convert it. Raises TypeError, ValueError."""
+    if name.endswith("_s") and isinstance(value, str):
+        return seconds_of(value)
+    if hint is str or hint is bool:
+        wanted, right = {str: "text", bool: "true or false"}[hint], isinstance(value, hint)
+    elif hint is int:
+        wanted, right = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+    elif typing.get_origin(hint) is Sequence:
+        wanted = "a list of texts"
+        right = isinstance(value, list) and all(isinstance(v, str) for v in value)
+    else:
+        wanted = "a duration such as 30m" if name.endswith("_s") else "a number"
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right:
+        raise TypeError(f"{key} must be {wanted}, not {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_choice(key: str, found: str | Sequence[str], allowed: Iterable[str]) -> None:
+    for value in [found] if isinstance(found, str) else found:
+        if value not in allowed:
+            raise ValueError(f"unknown {key} {value!r}; did you mean {_nearest(value, allowed)!r}?")
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    try:
+        re.compile(pattern, re.ASCII)
+    except re.error as e:
+        raise ValueError(f"{key} {pattern!r} is no pattern: {e}") from e
+
+
+def _check_re2(key: str, patterns: str | Sequence[str]) -> None:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        _check_pattern(key, pattern)  # both must take it; this message is the better one
+        try:
+            pc.match_substring_regex(pa.array([""]), pattern)
+        except pa.ArrowInvalid as e:
+            raise ValueError(f"{key} {pattern!r} is no RE2 pattern, which has no look-around: {e}") from e
+
+
+def _check_examples(form: _Form, rule: Any, entry: Mapping[str, Any]) -> None:
+    for key, matches in (("examples", True), ("counter_examples", False)):
+        examples = entry.get(key, [])
+        if not isinstance(examples, list):
+            raise TypeError(f"{key} must be a list, not {examples!r}")
+        for example in examples:
+            if form.holds and form.holds(rule, expanded(example)) != matches:
+                wrong = "example does not match" if matches else "counter-example matches"
+                raise ValueError(f"its own {wrong}: {example!r}")
+
+
+def _check_names(rules: Mapping[str, Mapping[str, Any]], places: Mapping[tuple[str, str], str]) -> None:
+    """Hold what alerts and objectives are about to the kinds and signatures that there are."""
+    for name in ("alert", "objective"):
+        for key, rule in rules[name].items():
+            try:
+                _check_choice("kind", rule.kinds, rules["job_kind"])
+                _check_choice("signature", getattr(rule, "signatures", ()), rules["signature"])
+            except ValueError as e:
+                raise UsageError(f"{places[name, key]}: {e}", "correct it") from e
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, [*known], n=1, cutoff=0.0)[0]
 
 
 def expanded(example: Any) -> Any:
@@ -141,20 +235,6 @@ def _found(rule: RedactionRule, text: str) -> bool:
     return found
 
 
-def _seconds(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    found = re.fullmatch(r"(\d+)([smhd])", str(value))
-    if not found:
-        raise ValueError(f"{value!r} is not a duration: write 90s, 30m, 1h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def _unknown(path: Path, key: str, known: list[str]) -> UsageError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return UsageError(f"{path}: unknown table [[{key}]]", f"did you mean [[{near[0]}]]?" if near else "")
-
-
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -162,12 +242,48 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {type(e).__name__}", "correct catalogue.files") from e
 
 
-_Holds = Callable[[Any, Any], bool] | None
-_FORMS: dict[str, tuple[type[Any], dict[str, str], _Holds]] = {
-    "signature": (Signature, {"class": "failure_class"}, lambda r, x: r.matches(x)),
-    "job_kind": (JobKind, {"ttl": "ttl_s"}, lambda r, x: re.fullmatch(r.pattern, x) is not None),
-    "alert": (AlertRule, {"window": "window_s"}, lambda r, x: r.reached(x)),
-    "objective": (Objective, {"window": "window_s", "limit": "limit_s", "freeze_within": "freeze_within_s"}, None),
-    "redaction": (RedactionRule, {}, _found),
-    "phrase": (Phrase, {}, lambda r, x: re.search(r.pattern, x) is not None),
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """How one kind of table is read: the names that files use, what identifies it, what its values may be."""
+
+    cls: type[Any]
+    key: str
+    holds: Callable[[Any, Any], bool] | None = None
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # our name -> the file's
+    choices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    re2: Sequence[str] = ()
+
+    def field(self, key: str) -> str:
+        """Return our name of a file's key."""
+        return next((ours for ours, theirs in self.renamed.items() if theirs == key), key)
+
+
+_CLASSES = (CACHE, BUILD_REF, OTHER)
+_PATTERNS = {"pattern", "multiline_start", "multiline_end"}
+_MEASURES = ("failed_attempts", "signature_lines", "failure_ratio", "recovery")
+_FORMS: dict[str, _Form] = {
+    "signature": _Form(
+        Signature, "id", lambda r, x: r.matches(x), {"failure_class": "class"}, {"class": _CLASSES}, ("all_of",)
+    ),
+    "job_kind": _Form(
+        JobKind, "kind", lambda r, x: re.fullmatch(r.pattern, x) is not None, {"ttl_s": "ttl"}, re2=("pattern",)
+    ),
+    "alert": _Form(
+        AlertRule,
+        "name",
+        lambda r, x: r.reached(x),
+        {"window_s": "window"},
+        {"severity": ("page", "ticket"), "measure": _MEASURES, "op": (">=", ">"), "classes": _CLASSES},
+    ),
+    "objective": _Form(
+        Objective, "name", renamed={"window_s": "window", "limit_s": "limit", "freeze_within_s": "freeze_within"}
+    ),
+    "redaction": _Form(RedactionRule, "id", _found, re2=("hint",)),
+    "phrase": _Form(
+        Phrase,
+        "id",
+        lambda r, x: re.search(r.pattern, x) is not None,
+        choices={"id": ("retry", "job_failed", "run_failed")},
+        re2=("pattern",),
+    ),
 }

@@ -120,16 +120,19 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
     """Return for each line with a `job` the index (in `attempts`) of the attempt it is about, missing where there is none.
 
     From the attempt's creation until a second after the next of that name is created, and at most a minute after its end
-    (contract, Failures). Creation times are cut to the second: a line that announces the retry is about the one before.
+    (contract, Failures). Creation times are cut to the second, unless a line itself tells the creation: a line that
+    announces the retry is about the one before.
     """
     out = pd.Series(pd.NA, index=lines.index, dtype="Int64")
     about = lines.dropna(subset=["job"])
-    lives = attempts[["job_name", "created_at", "ended_at"]].reset_index(names="i").dropna(subset=["created_at"])
+    lives = (
+        attempts[["job_name", "created_at", "ended_at", "source"]].reset_index(names="i").dropna(subset=["created_at"])
+    )
     if about.empty or lives.empty:
         return out
     lives = lives.sort_values("created_at")
-    first = lives.groupby("job_name").cumcount() == 0
-    lives["from"] = lives["created_at"].where(first, lives["created_at"] + _ONE_SECOND)
+    exact = (lives.groupby("job_name").cumcount() == 0) | (lives["source"] == "logs")
+    lives["from"] = lives["created_at"].where(exact, lives["created_at"] + _ONE_SECOND)
     ordered = about[["ts", "job"]].reset_index(names="line").sort_values("ts")
     met = pd.merge_asof(
         ordered, lives.sort_values("from"), left_on="ts", right_on="from", left_by="job", right_by="job_name"

@@ -40,11 +40,8 @@ class Redacts(Protocol):
     def candidates(self, texts: pa.Array) -> list[int]:
         """Return the positions of texts that may hold a secret."""
 
-    def block_starts(self, text: str) -> str | None:
-        """Return the rule whose many-line secret begins in `text` and does not end there."""
-
-    def block(self, rule: str, text: str) -> tuple[str, bool]:
-        """Redact an entry inside such a secret; tells whether it ends there."""
+    def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
+        """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
 
 
 def to_logs(
@@ -188,23 +185,18 @@ def _redact_pairs(pairs: list[list[tuple[str, str]]], redactor: Redacts, counts:
 
 
 def _many_line_secrets(lines: list[str], entries: Sequence[Entry], redactor: Redacts, counts: Counter[str]) -> set[int]:
-    """Redact secrets that begin in one entry and end in a later one of the same stream; returns the entries inside."""
-    starts = pa.array(lines, pa.string())
-    if not pc.any(pc.match_substring(starts, "PRIVATE KEY")).as_py():
+    """Redact secrets that spread over entries of one stream; returns the entries inside."""
+    if not pc.any(pc.match_substring(pa.array(lines, pa.string()), "PRIVATE KEY")).as_py():
         return set()
-    open_in: dict[tuple[tuple[str, str], ...], str] = {}
-    inside: set[int] = set()
+    streams: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for i, e in enumerate(entries):
-        stream = tuple(sorted(e.labels.items()))
-        if stream in open_in:
-            lines[i], ended = redactor.block(open_in[stream], lines[i])
-            counts["redactions"] += 1
-            counts[f"redacted:{open_in[stream]}"] += 1
-            inside.add(i)
-            if ended:
-                del open_in[stream]
-        elif "BEGIN" in lines[i] and (rule := redactor.block_starts(lines[i])):
-            open_in[stream] = rule
+        streams.setdefault(tuple(sorted(e.labels.items())), []).append(i)
+    inside: set[int] = set()
+    for members in streams.values():
+        for at, (rule, text) in redactor.across([lines[i] for i in members]).items():
+            lines[members[at]] = text
+            inside.add(members[at])
+            _count(counts, Counter({rule: 1}))
     return inside
 
 

@@ -51,11 +51,15 @@ class Redactor:
                 text = "".join(parts)
         return text, found
 
+    def candidates(self, texts: pa.Array) -> list[int]:
+        """Return the positions of the texts that may hold a secret; nulls never do."""
+        hits = pc.match_substring_regex(texts, self._hint)
+        return list(pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist())
+
     def many(self, texts: Sequence[str | None]) -> tuple[list[str | None], Counter[str]]:
         """Redact many texts: one cheap pass over all, the rules on candidates only; nulls stay."""
         out, found = list(texts), Counter[str]()
-        hits = pc.match_substring_regex(pa.array(out, pa.string()), self._hint)
-        for i in pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist():
+        for i in self.candidates(pa.array(out, pa.string())):
             out[i], some = self.text(out[i] or "")
             found += some
         return out, found

@@ -10,7 +10,7 @@ from pipeline.errors import AislotError
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 _COLOURS = {"✓": "32", "✕": "31", "!": "33"}
 _VERDICTS = {"red": ("✕", "31"), "amber": ("!", "33"), "green": ("✓", "32"), "grey": ("?", "90")}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _MEANING = {
     1: "a bug",
     2: "the command or the settings",
@@ -27,8 +27,8 @@ class Terminal:
     def __init__(self, stream: TextIO, level: int = NORMAL, *, colour: bool = False) -> None:
         self._stream = stream
         self._level = level
-        self._moving = stream.isatty() and colour
-        self._colour = colour
+        self._moving = colour and stream.isatty()
+        self._colour = colour and stream.isatty()
         self._open = False
 
     def say(self, text: str) -> None:

@@ -175,3 +175,12 @@ def one(found: pd.DataFrame) -> dict[str, Any]:
 def outcomes(found: pd.DataFrame) -> list[str]:
     """Return how the attempts ended, in the table's order."""
     return found["outcome"].tolist()
+
+
+def interval(
+    start: str | pd.Timestamp, end: str | pd.Timestamp | None, name: str = "AI_SLOT_BUILD_FAILURE_BURST", **labels: str
+) -> dict[str, Any]:
+    """Return a row of `alerts`."""
+    times = [None if t is None else _at(t) for t in (start, end)]
+    row = {"alert": name, "severity": "page", "labels": labels, "source": "prometheus"}
+    return row | {"started_at": times[0], "ended_at": times[1]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -172,6 +173,7 @@ def day(
     return dataclasses.replace(data, **more)
 
 
+@cache
 def red() -> ReportData:
     """Return a day with two incidents, one of them too long, a page that never came and one that nobody expected."""
     broken = {
@@ -213,6 +215,7 @@ def red() -> ReportData:
     return day(jobs, told, coverage, history, objectives(1291, 1316, (2, 3)), earlier=earlier)
 
 
+@cache
 def green() -> ReportData:
     """Return a day on which nothing failed and nothing is missing."""
     jobs = numbered(quiet_jobs(41, mirrors=30))
@@ -220,6 +223,7 @@ def green() -> ReportData:
     return day(jobs, lines_of(jobs, grumbles(12)), complete(rows), table("alerts"), objectives(1799, 1806, (1, 1)))
 
 
+@cache
 def grey() -> ReportData:
     """Return a day with a hole in the scrapes, on which nothing that was seen failed."""
     hole = span("10:14:12", "12:51:12")
@@ -240,6 +244,7 @@ def grey() -> ReportData:
     return day(jobs, lines_of(jobs), coverage, table("alerts"), objectives(1799, 1806, (0, 0)))
 
 
+@cache
 def amber() -> ReportData:
     """Return a small day from a kubectl dump on a young lake: one failed mirror, so few builds that no ratio is judged."""
     jobs = numbered(
@@ -280,6 +285,7 @@ def amber() -> ReportData:
     )
 
 
+@cache
 def empty() -> ReportData:
     """Return a day of a lake that nobody ever filled, with nothing configured."""
     coverage = [Coverage(what, source, False, None, 0, (), {}) for what, source in SOURCES]
@@ -300,3 +306,9 @@ def rendered(data: ReportData) -> dict[str, str]:
 
 
 DAYS = {"red": red, "green": green, "grey": grey, "amber": amber, "empty": empty}
+
+
+@cache
+def files(day: str) -> dict[str, str]:
+    """Return the three files of one of these days."""
+    return rendered(DAYS[day]())

@@ -40,12 +40,14 @@ def _second(n: int) -> pd.Timestamp:
 
 
 def _lines_of(lives: Sequence[Life]) -> pd.DataFrame:
-    """Return what the control-plane says of each failure, as it sees it within a second and a half."""
+    """Return what the control-plane says of each failure, as it sees it within a second and a half, in several lines."""
     told = []
     for life in lives:
         if life.end is not None and life.outcome == "failed":
             retried = life.until == life.end + pd.Timedelta(seconds=2)
-            told.append(said(life.end + pd.Timedelta(seconds=1.4), RETRY if retried else FAILED, life.job))
+            seen = life.end + pd.Timedelta(seconds=1.4)
+            told += [said(seen, RETRY, life.job)] if retried else []
+            told += [said(seen, FAILED, life.job), said(seen + pd.Timedelta(seconds=0.2), FAILED, life.job)]
     return lines(*told)
 
 

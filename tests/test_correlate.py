@@ -149,6 +149,13 @@ def test_a_line_is_about_the_attempt_that_was_there() -> None:
     assert attempt_of_line(told, attempts()).isna().all()
 
 
+def test_an_attempt_that_only_lines_know_begins_with_its_first_line() -> None:
+    ran = attempts(
+        attempt("09:00", "09:10", "failed"), attempt(None, "09:12", "failed", created="09:12", source="logs")
+    )
+    assert attempt_of_line(lines(line("09:12", job=BUILD), line("09:12:00.5", job=BUILD)), ran).tolist() == [1, 1]
+
+
 # which run an attempt is of
 
 

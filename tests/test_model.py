@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 
 import pytest
@@ -37,7 +38,7 @@ def test_merging_holds_the_same_instants_in_as_few_sorted_windows(windows: list[
     merged = merge(windows)
     assert points(*merged) == points(*windows)
     assert all(merged)
-    assert all(a.end < b.start for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a.end < b.start for a, b in itertools.pairwise(merged))
     assert merge(merged) == merged
 
 
@@ -53,7 +54,7 @@ def test_cells_partition_a_window_along_the_grid(window: Window, step: int) -> N
     cells = list(window.cells(step))
     assert sum(c.length for c in cells) == window.length
     assert merge(cells) == merge([window])
-    assert all(a.end == b.start and b.start % step == 0 for a, b in zip(cells, cells[1:], strict=False))
+    assert all(a.end == b.start and b.start % step == 0 for a, b in itertools.pairwise(cells))
     assert all(0 < c.length <= step for c in cells)
 
 
@@ -121,7 +122,7 @@ def test_an_instant_is_read_in_any_usual_form(text: str, same: str) -> None:
     "text", ["", "yesterday", "2026-02-30", "2026-02-26T25:00", "09:00", "9999-01-01", "0001-01-01T00:00:00+14:00"]
 )
 def test_what_is_no_instant_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\S"):
         instant_of(text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report_data import DAYS, rendered
+from tests.report_data import DAYS, files
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 _UPDATE = "AISLOT_UPDATE_GOLDEN"
@@ -18,7 +18,7 @@ _SHOWN = 60  # lines of a difference; a page has long ones
 @pytest.mark.parametrize("day", DAYS)
 def test_a_whole_report_is_as_it_was(day: str) -> None:
     wrong = []
-    for name, text in rendered(DAYS[day]()).items():
+    for name, text in files(day).items():
         path = GOLDEN / day / name
         if os.environ.get(_UPDATE):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,18 +16,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.report.text import NBSP
-from tests.report_data import DAYS, DOCS, grey, red, rendered
+from tests.report_data import DAYS, DOCS, files, grey, red, rendered
 from tests.report_page import HIDDEN, Page, read_markdown, read_page, words_outside_code
 from tests.tables import ns
 
 ROOT = Path(__file__).resolve().parent.parent
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _OURS = re.compile(r"</?(?:details|summary)>")
-
-
-@cache
-def files(day: str) -> dict[str, str]:
-    return rendered(DAYS[day]())
 
 
 @cache

@@ -99,7 +99,7 @@ def test_the_budget_is_spent_by_the_share_of_failures_the_objective_allows() -> 
 
 
 @given(st.integers(0, 40), st.integers(0, 10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_the_budget_spent_is_one_less_the_ratio_over_one_less_the_objective(good: int, bad: int) -> None:
     row = _available(attempts(*_many(good, bad)))
     assert (row["good"], row["total"]) == (good, good + bad)
@@ -216,7 +216,7 @@ def test_what_is_outside_every_window_is_not_counted_as_left_out() -> None:
 
 
 @given(st.permutations(range(8)))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     ran = attempts(*_many(5, 3))
     excluded = Excluded(maintenance=[span("09:10", "09:11")])

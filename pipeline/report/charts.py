@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from pipeline.model import NS, Window
-from pipeline.report.text import visible
+from pipeline.report.text import duration, visible
 
 WIDE, NARROW = 928, 358
 _LEFT, _RIGHT, _TITLE, _TICKS = 34, 16, 24, 20  # room around a plot
@@ -113,7 +113,7 @@ def durations(
     top = ticks[-1]
     band = [_hour(s) | {"y": s.low, "y2": min(s.high, top)} for s in spreads]
     inside = [{"x": _ms(t), "y": v} for t, v in dots if v <= top]
-    over = [{"x": _ms(t), "y": top, "text": _minutes(v)} for t, v in dots if v > top]
+    over = [{"x": _ms(t), "y": top, "text": duration(v * 60), "v": v} for t, v in dots if v > top]
     colour = "var(--mark-latency)"
     layers = [
         *_behind(frame, top),
@@ -130,11 +130,6 @@ def _hour(s: Spread) -> dict[str, int]:
     return {"x": _ms(s.start), "x2": _ms(s.start) + _HOUR_MS}
 
 
-def _minutes(value: float) -> str:
-    whole = round(value * 60)
-    return f"{whole // 60} min {whole % 60:02d} s"
-
-
 def _cap(values: Sequence[float]) -> float:
     """Return up to where an axis goes: one that is far longer than the rest must not flatten all others."""
     if not values:
@@ -149,25 +144,16 @@ def _over(data: Sequence[Mapping[str, Any]], frame: Frame) -> list[Any]:
     triangles = alt.Chart(_data(data)).mark_point(
         aria=False, shape="triangle-up", filled=True, color="var(--mark-latency)", size=36, yOffset=3, opacity=1
     )
-    longest = max(data, key=lambda d: len(d["text"]) and _number(d["text"]))
+    longest = max(data, key=lambda d: float(d["v"]))
     right = longest["x"] < _ms(frame.day.start) + (_ms(frame.day.end) - _ms(frame.day.start)) // 4
     text = _words([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
     return [triangles.encode(x=_X, y=_Y), text]
 
 
-def _number(text: str) -> int:
-    minutes, _, seconds = text.partition(" min ")
-    return int(minutes) * 60 + int(seconds.removesuffix(" s"))
-
-
 def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
     value, label = p95
     data = [{"x": _ms(frame.day.start), "x2": _ms(frame.day.end), "y": value, "text": visible(label)}]
-    rule = (
-        alt.Chart(_data(data))
-        .mark_rule(aria=False, color=colour, strokeDash=[4, 3])
-        .encode(x=_X, x2=_X2, y=_Y)
-    )
+    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x=_X, x2=_X2, y=_Y)
     return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
 
@@ -359,7 +345,7 @@ def _ticks(most: float, height: int) -> list[int]:
 
 
 def _data(values: Sequence[Mapping[str, Any]]) -> Any:
-    return alt.InlineData(values=[dict(v) for v in values])
+    return alt.InlineData(values=tuple(values))  # Altair copies lists deeply, again and again
 
 
 def _ms(at: int) -> int:

@@ -279,12 +279,21 @@ class Stream:
 
 def streams(data: ReportData) -> list[Stream]:
     """Return the error stream: every signature of the catalogue, then WARN and ERROR lines without one."""
-    lines = data.lines
-    found = list(lines["signatures"])
+    found = list(data.lines["signatures"])
     rows = [_stream(data, s.id, np.array([s.id in signed for signed in found], bool)) for s in data.signatures]
-    bare = np.array([not signed for signed in found], bool)
-    bad = lines["level"].isin(["WARN", "ERROR", "FATAL"]).to_numpy(bool)
-    return [*rows, _stream(data, None, bare & bad)]
+    return [*rows, _stream(data, None, _bare(data))]
+
+
+def stream_lines(data: ReportData) -> int:
+    """Count the lines of the error stream, each once: a line may have several signatures."""
+    ids = {s.id for s in data.signatures}
+    signed = np.array([not ids.isdisjoint(found) for found in data.lines["signatures"]], bool)
+    return int((signed | _bare(data)).sum())
+
+
+def _bare(data: ReportData) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    bad = data.lines["level"].isin(["WARN", "ERROR", "FATAL"])
+    return np.array([b and not found for b, found in zip(bad, data.lines["signatures"], strict=True)], bool)
 
 
 def _stream(data: ReportData, name: str | None, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Stream:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.model import NS, Coverage, Window, instant_text, merge
+from pipeline.report import figures
 from pipeline.report.data import ReportData, other_kinds, plain, records
-from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, streams
+from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, stream_lines, streams
 from pipeline.report.sections import signals
 from pipeline.report.sections.sources import unknown_ends
 
@@ -27,11 +28,12 @@ def summary(data: ReportData) -> dict[str, Any]:
         "reasons": [plain(dict(r)) for r in data.reasons],
         "data": {n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s) for n in _SOURCES},
         "golden": {k: plain(dict(v)) for k, v in data.totals.items()},
-        "signals": [_signal(data, s) for s in signals.of(data)],
+        "signals": [_signal(data, s) for s in figures.signals(data)],
         "thresholds": [_rule(e) for e in data.expected],
         "history": [plain(dict(h) | {"date": str(h["date"])}) for h in data.history],
         "by_15m": _by_15m(data),
         "build_hours": _build_hours(data),
+        "stream_lines": stream_lines(data),
         "stream": [_stream(s) for s in streams(data)],
         "failures": records(data.failures),
         "incidents": records(data.incidents),

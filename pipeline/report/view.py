@@ -23,7 +23,7 @@ def daily_view(data: ReportData) -> dict[str, Any]:
     parts = {
         "todo": {"rows": todo.todo(data)},
         "data": sources.section(data),
-        "signals": signals.section(data, signals.of(data)),
+        "signals": signals.section(data),
         "health": health.section(data),
         "failed": failed.section(data),
         "stream": stream.section(data),

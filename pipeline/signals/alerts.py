@@ -20,6 +20,7 @@ from pipeline.signals.intervals import Instants, Span, changes, holds, in_window
 _HOLE = 1.5  # evaluation intervals that two samples of one interval may lie apart
 _GRACE_NS = 600 * NS  # a restarted Prometheus may take so long to fire again (rules.alert.for-grace-period)
 _DOWN_NS = 3600 * NS  # whether an alert went on firing while its server was away for longer, nobody can tell
+_FEW = 2  # distances that say nothing yet of how often rules are evaluated
 _RARELY_NS = 300 * NS  # rules evaluated more rarely than Prometheus looks back would flap anyway
 _BUILTIN = {"alertname", "alertstate", "__name__"}
 _WHOLE: Mapping[str, Sequence[Window]] = {"logs": (), "jobs": (), "alerts": ()}
@@ -83,6 +84,7 @@ def _evaluated_every(series: Sequence[tuple[Mapping[str, str], Sequence[int]]], 
     own = [np.diff(np.unique(np.asarray(at, np.int64))) for _, at in series]
     near = np.concatenate([*own, np.empty(0, np.int64)])
     near = near[near <= _RARELY_NS]
+    near = near if len(near) > _FEW else near[:0]
     return max(int(np.median(d)) if len(d) else 0 for d in (known, near)) or 60 * NS
 
 

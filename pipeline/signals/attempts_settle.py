@@ -23,6 +23,7 @@ FAILED_REASONS = (
 ONE_SECOND = pd.Timedelta(seconds=1)  # creation times are cut to the second
 LATE_LINE = pd.Timedelta(seconds=60)  # a line about an attempt comes at most a minute after its end (contract)
 _CREATED, _COMPLETED = "SuccessfulCreate", "Completed"
+_AT_ONCE = pd.Timedelta(0)
 _SOON = pd.Timedelta(seconds=5)  # the controller makes the pod, and tells the end, within seconds
 _LONGEST_TALK = pd.Timedelta(hours=6)  # lines older than this before a failure are about another life of that name
 
@@ -193,9 +194,9 @@ def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
     """Return the attempt of which a line at `at` says that it failed.
 
     Creation times are cut to the second and nothing fails in the second of its creation: a line that announces the retry
-    is about the attempt before it.
+    is about the attempt before it. Where lines themselves tell the creation it is exact.
     """
-    born = [r for r in same_name if r["created_at"] + ONE_SECOND <= at]
+    born = [r for r in same_name if r["created_at"] + (ONE_SECOND if r["source"] != "logs" else _AT_ONCE) <= at]
     return born[-1] if born else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.model import Coverage, Window, merge
@@ -61,7 +60,7 @@ def doc(data: ReportData, path: str, name: str = "") -> Span | None:
 
 
 def _title(path: str) -> str:
-    stem = PurePosixPath(path).stem
+    stem = path.rpartition("/")[2].partition(".")[0]
     head = next((h for h in _HEADS if stem.startswith(h)), "")
     rest = stem.removeprefix(head).replace("ai_slot", "").replace("_", " ").split()
     name = head.replace("_", " ")

@@ -146,9 +146,15 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
         "last": when(max(at, key=_instant), data.window),
         "issues": issues(g.issues, 6) if g.issues else no_issue(data, g.rows),
         "action": advice(first.first_action) if first else say(en.NO_ACTION),
-        "doc": doc(data, first.runbook, labels.T["runbook"]) if first else None,
+        "doc": _doc(data, first.runbook) if first else None,
         "example": next((r["example"] for r in g.rows if r["example"]), None),
     }
+
+
+def _doc(data: ReportData, path: str) -> Span | None:
+    """Return the link to a runbook; where documents have no address its file's name, which fits a column."""
+    to = doc(data, path, labels.T["runbook"])
+    return to if to is None or to.kind == "link" else code(path.rpartition("/")[2])
 
 
 def no_issue(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> Rich | None:

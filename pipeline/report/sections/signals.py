@@ -29,8 +29,9 @@ from pipeline.report.text import (
 )
 
 
-def section(data: ReportData, made: list[Signal]) -> dict[str, Any]:
+def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `note`, heads and `rows`."""
+    made = figures.signals(data)
     days = max((s.usual_days for s in made), default=0)
     rows = [_row(data, s, days) for s in made]
     ruled = [s for s in made if s.rule]
@@ -97,8 +98,8 @@ def _condition(data: ReportData, rule: Mapping[str, Any]) -> Rich:
     of = [*apps, *rule["kinds"]] if lines else rule["kinds"]
     window = duration(rule.get("window_s")) or ""
     at = minute(rule["worst_at"], data.window) if rule["worst"] or rule["worst_of"] else None
-    template = en.RULE_LINES if lines else en.RULE_ATTEMPTS
-    return say(template, of=", ".join(of), window=window, at=en.RULE_AT.format(at=at) if at else "")
+    what = " ".join([", ".join(of), en.LINES]).strip() if lines else ", ".join(of) or en.ATTEMPTS_OF_ALL
+    return say(en.RULE, what=what, window=window, at=en.RULE_AT.format(at=at) if at else "")
 
 
 def _common(data: ReportData, app: str) -> str:
@@ -272,8 +273,3 @@ def _plain(f: Figure | None) -> dict[str, Any] | None:
         return None
     fields = {"value": f.value, "k": f.k, "n": f.n, "low": f.low, "high": f.high}
     return {"form": f.form} | {k: v for k, v in fields.items() if v is not None} | {"complete": f.whole}
-
-
-def of(data: ReportData) -> list[Signal]:
-    """Return the day's signals; the page and `summary.json` share them."""
-    return figures.signals(data)

@@ -9,11 +9,11 @@ from pipeline.report import charts, labels
 from pipeline.report import english as en
 from pipeline.report.charts import Frame, Stack
 from pipeline.report.data import ReportData, coverage_of
-from pipeline.report.figures import Stream, streams
+from pipeline.report.figures import STEP, Stream, quarters_known, stream_lines, streams
 from pipeline.report.rich import Rich, Span, code, say
 from pipeline.report.sections.common import holes, least
 from pipeline.report.sections.health import COLOURS, drawn
-from pipeline.report.text import clock, count, when
+from pipeline.report.text import clock, count, minute, when
 
 _HEIGHT, _MOST = 28, 6  # pixels of a row; rows that are drawn, the others are numbers
 
@@ -22,7 +22,7 @@ def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `note`, `nothing` (a sentence where there is no line), `charts`, `rows`."""
     logs = coverage_of(data, "logs")
     found = streams(data)
-    lines = sum(s.lines for s in found)
+    lines = stream_lines(data)
     shown = [s for s in found if s.lines]
     signed = any(s.id for s in shown)
     if not logs.configured and not lines:
@@ -35,6 +35,8 @@ def section(data: ReportData) -> dict[str, Any]:
     return out | {
         "nothing": None,
         "about": en.STREAM_NOTE,
+        "heads": [_name(s) for s in shown],
+        "numbers": _numbers(data, shown),
         "charts": drawn(data, lambda f: _charts(data, f, shown[:_MOST]), "logs"),
         "summary": say(en.STREAM_NUMBERS, lines=en.counted(lines, "line")),
     }
@@ -59,16 +61,31 @@ def _said(data: ReportData, s: Stream) -> str:
 def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     whole = coverage_of(data, "logs").complete is not False
     n = least(s.lines, whole=whole)
-    name = Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
     none = labels.T["none"] if whole else None
     return {
-        "name": name,
+        "name": _name(s),
         "class": s.failure_class if s.id else "other",
         "lines": n,
         "first": clock(s.first) or none,
         "last": clock(s.last) or none,
         "busiest": _busiest(data, s),
     }
+
+
+def _name(s: Stream) -> Rich:
+    return Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
+
+
+def _numbers(data: ReportData, shown: list[Stream]) -> list[dict[str, Any]]:
+    """Return the windows in which a line came, a row each."""
+    rows = []
+    known = quarters_known(coverage_of(data, "logs"), data.window)
+    for i, whole in enumerate(known):
+        counts = [s.by_15m[i] for s in shown]
+        if any(counts):
+            cells = [least(n, whole=whole) if n or whole else None for n in counts]
+            rows.append({"at": minute(data.window.start + i * STEP, data.window), "cells": cells})
+    return rows
 
 
 def _busiest(data: ReportData, s: Stream) -> str:

@@ -23,6 +23,7 @@ from pipeline.report.text import (
 )
 
 _MANY = {"page-threshold", "ticket-threshold"}
+_NAMED = 3  # reasons of one rule that are named, the others counted
 
 
 def sentence(data: ReportData) -> Rich:
@@ -69,15 +70,16 @@ def _outcomes(data: ReportData) -> list[Rich]:
         interval = percents(1 - t["failure_high_ratio"], 1 - t["failure_low_ratio"])
         form = en.OK_RATIO if n >= MIN_PERCENT else en.OK_OF
         first = say(form, k=k, ratio=percent(ok / n), interval=interval, nbsp=NBSP)
-    others = [(kind, data.totals[kind]) for kind in other_kinds(data)]
-    rest = [
-        say(en.KIND_OF, kind=kind, k=rows_link(shown_share(t["finished"] - t["failed"], t["finished"]), "#failed"))
-        if t["failed"]
-        else say(en.KIND_OF, kind=kind, k=shown_share(t["finished"], t["finished"]))
-        for kind, t in others
-        if t["finished"] or t["complete"]
-    ]
-    return [joined([first, *rest], ", ")]
+    rest = [_kind(kind, data.totals[kind]) for kind in other_kinds(data)]
+    return [joined([first, *(r for r in rest if r)], ", ")]
+
+
+def _kind(kind: str, t: Mapping[str, Any]) -> Rich:
+    """Return `codegen-check 33 of 42`; nothing where nothing is known of that kind."""
+    if not t["finished"]:
+        return say(en.KIND_NONE if t["complete"] else "", kind=kind)
+    share = shown_share(t["finished"] - t["failed"], t["finished"])
+    return say(en.KIND_OF, kind=kind, k=rows_link(share, "#failed", there=bool(t["failed"])))
 
 
 def _incidents(data: ReportData) -> Rich:
@@ -140,7 +142,8 @@ def _said(data: ReportData, held: Sequence[Mapping[str, Any]]) -> list[Rich]:
         return [_holes(data, same) for _, same in hidden(data)]
     if rule in _MANY and len(held) > 1:
         return [say(en.REASONS[f"{rule}s"], n=len(held), at=when(held[0]["at"], data.window))]
-    return [_one(data, r) for r in held]
+    rest = len(held) - _NAMED
+    return [_one(data, r) for r in held[:_NAMED]] + ([say("{n}", n=en.more(rest).strip())] if rest > 0 else [])
 
 
 def _one(data: ReportData, r: Mapping[str, Any]) -> Rich:
@@ -151,7 +154,7 @@ def _one(data: ReportData, r: Mapping[str, Any]) -> Rich:
         "mttr": duration(r.get("mttr_s")),
         "limit": duration(r.get("limit_s")),
     }
-    template = en.REASONS[str(r["rule"])]
+    template = en.REASONS.get(str(r["rule"]), "{text}")
     if r["rule"] == "failed-attempt":
         facts["failures"] = Span(en.counted(r["failures"], "failed attempt"))
     if r["rule"] in {"objective-missed", "budget-policy"}:

@@ -1,0 +1,286 @@
+"""The settings' sections as values: what can be set, its defaults, and what no repr or listing shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NewType
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pipeline.model import instant_of, seconds_of
+from pipeline.rules import LabelNames
+
+Seconds = NewType("Seconds", float)
+_SHOWN_USER_INFO = re.compile(r"(?<=://)\S*@")
+
+
+class Secret(str):
+    """A text that no repr shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+class Address(str):
+    """An address whose repr shows no user info."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(_SHOWN_USER_INFO.sub("", self))
+
+
+_NO_SECRET = Secret("")
+_NO_ADDRESS = Address("")
+
+
+@dataclass(frozen=True)
+class Server:
+    """How one HTTP server is reached; an empty `url` means that the source is not configured.
+
+    User info of the address is taken out of it as `username` and `password`, where these are not given themselves.
+    """
+
+    url: Address = _NO_ADDRESS
+    tenant: str = ""
+    username: str = ""
+    password: Secret = _NO_SECRET
+    password_file: str = ""
+    bearer_token: Secret = _NO_SECRET
+    bearer_token_file: str = ""
+    ca_file: str = ""
+    client_cert_file: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: Seconds = Seconds(120.0)
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise ValueError("timeout must be longer than nothing")
+        url, found = _split(self.url, "url")
+        object.__setattr__(self, "url", url)
+        if found and not self.username:
+            object.__setattr__(self, "username", found[0])
+            if not (self.password or self.password_file):
+                object.__setattr__(self, "password", Secret(found[1]))
+
+
+@dataclass(frozen=True)
+class Loki(Server):
+    """Where the logs come from."""
+
+    selectors: tuple[str, ...] = ('{namespace="codex-k8s-prod"}',)
+    workers: int = 4
+    settle: Seconds = Seconds(900.0)
+    labels: LabelNames = field(default_factory=LabelNames)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.selectors:
+            raise ValueError("selectors must name at least one stream")
+
+
+@dataclass(frozen=True)
+class Prometheus(Server):
+    """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for."""
+
+    lookback: Seconds = Seconds(6 * 3600.0)
+    backlog_query: str = ""
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """Where build jobs run, and kubectl's output where Prometheus or Loki is missing."""
+
+    namespaces: tuple[str, ...] = ("codex-k8s-prod",)
+    dump: str = ""
+    live: bool = False
+    context: str = ""
+    deployments: tuple[str, ...] = ("codex-k8s-control-plane", "codex-k8s-worker")
+
+    def __post_init__(self) -> None:
+        if not self.namespaces:
+            raise ValueError("namespaces must name at least one")
+
+
+@dataclass(frozen=True)
+class GitHub:
+    """Where the issues are; user info of the address is taken out of it as `token`, where none is given."""
+
+    repository: str = ""
+    api_url: Address = Address("https://api.github.com")  # noqa: RUF009 - a text
+    token: Secret = _NO_SECRET
+    token_file: str = ""
+    login: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        url, found = _split(self.api_url, "api_url")
+        object.__setattr__(self, "api_url", url)
+        if found and not (self.token or self.token_file):
+            object.__setattr__(self, "token", Secret(found[1] or found[0]))
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where the tables are kept."""
+
+    uri: Address = Address("lake")  # noqa: RUF009 - a text
+    endpoint: Address = _NO_ADDRESS
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class Redaction:
+    """The key under which equal secrets get equal placeholders."""
+
+    key: Secret = _NO_SECRET
+    key_file: str = ""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """When failures are one incident, and for how long it is watched after its end."""
+
+    quiet: Seconds = Seconds(1800.0)
+    watch: Seconds = Seconds(86400.0)
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """How far an alert's interval may lie from the expected one and still match it."""
+
+    tolerance: Seconds = Seconds(300.0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The longest hole in a source that is overlooked."""
+
+    max_gap: Seconds = Seconds(0.0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where reports go, and where the house's documents are."""
+
+    out: str = "out"
+    lang: str = "en"
+    docs_url: Address = _NO_ADDRESS
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where work runs; `address` is that of a scheduler, empty for one on this machine."""
+
+    kind: str = "local"
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class CatalogueFiles:
+    """The user's own rules."""
+
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A maintenance window or a confirmed outage of an external registry: left out of the objectives, and counted."""
+
+    start: str
+    end: str
+    who: str = ""
+    why: str = ""
+    confirmed_by: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.start, self.end):
+            try:
+                instant_of(text)
+            except ValueError as e:
+                raise ValueError(f"{text!r} is no instant: write 2026-02-26T09:00:00Z") from e
+        if instant_of(self.end) <= instant_of(self.start):
+            raise ValueError(f"it must end after it starts, and {self.end} does not lie after {self.start}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set; see README.md for what each key means."""
+
+    loki: Loki = field(default_factory=Loki)
+    prometheus: Prometheus = field(default_factory=Prometheus)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
+    github: GitHub = field(default_factory=GitHub)
+    lake: Lake = field(default_factory=Lake)
+    redaction: Redaction = field(default_factory=Redaction)
+    incident: Incident = field(default_factory=Incident)
+    alerts: Alerts = field(default_factory=Alerts)
+    verdict: Verdict = field(default_factory=Verdict)
+    report: Report = field(default_factory=Report)
+    engine: Engine = field(default_factory=Engine)
+    catalogue: CatalogueFiles = field(default_factory=CatalogueFiles)
+    maintenance: tuple[Exclusion, ...] = ()
+    outage: tuple[Exclusion, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def flat(self) -> list[tuple[str, Any, str]]:
+        """Return (key, value, where from) for every setting, secrets and user info masked, in their order."""
+        return [(k, _masked(v), self.origins.get(k, "default")) for k, v in _flatten(self)]
+
+
+def parse_duration(text: str) -> Seconds:
+    """Parse `90s`, `30m`, `1h30m`, `7d`. Raises ValueError."""
+    return Seconds(seconds_of(text))
+
+
+def _flatten(section: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        if f.name == "origins":
+            continue
+        if dataclasses.is_dataclass(value):
+            out += _flatten(value, f"{prefix}{f.name}.")
+        else:
+            out.append((prefix + f.name, value))
+    return out
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return "***" if value else ""
+    if isinstance(value, Mapping):
+        return dict.fromkeys(value, "***")  # headers may carry credentials
+    if isinstance(value, Address):
+        return _SHOWN_USER_INFO.sub("", value)
+    if isinstance(value, tuple):
+        return [dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v for v in value]
+    return value
+
+
+def without_user_info(url: str) -> str:
+    """Return the address without `user:password@`."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def user_info(url: str) -> tuple[str, str] | None:
+    """Return the credentials that an address holds, if it does."""
+    parts = urlsplit(url)
+    return (unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
+
+
+def _split(url: str, key: str) -> tuple[Address, tuple[str, str] | None]:
+    """Part an address from its user info; what is wrong with it is not quoted, lest it be a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # no number: a password that holds a slash, say
+        if "@" not in parts.path:
+            return Address(without_user_info(url)), user_info(url)
+    except ValueError:
+        pass
+    raise ValueError(f"{key} is no address (characters such as / in a password are written %2F)") from None
