@@ -172,6 +172,7 @@ def test_a_silent_server_cannot_hold_us_beyond_the_commands_time() -> None:
             asking.get("/x", check=read)
 
 
+@pytest.mark.timeout(5)
 def test_a_dribbling_server_cannot_hold_us_beyond_the_commands_time() -> None:
     left = iter([9.0, 9.0, 0.0])
     with serving([Say(b"x" * 100, cut_at=1, then="stall")]) as server:

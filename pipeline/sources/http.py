@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import email.utils
-import http.client
 import json
 import math
 import random
@@ -23,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from http.client import BadStatusLine, RemoteDisconnected  # noqa: TID251 - what the door's own libraries raise
 from typing import Any, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -62,8 +62,8 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], type[Transient], str], .
     ((urllib3.exceptions.NewConnectionError,), Transient, ""),
     ((urllib3.exceptions.ConnectTimeoutError,), Transient, "no connection in time"),
     ((TimeoutError, urllib3.exceptions.TimeoutError), _Late, "no answer in time"),
-    ((http.client.RemoteDisconnected,), _Cut, "the connection was closed without an answer"),
-    ((http.client.BadStatusLine,), Transient, "what answers does not speak HTTP"),
+    ((RemoteDisconnected,), _Cut, "the connection was closed without an answer"),
+    ((BadStatusLine,), Transient, "what answers does not speak HTTP"),
     ((urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError), _Cut, "the answer was cut off"),
     ((ssl.SSLError,), Transient, "no TLS connection comes about (http or https?)"),
     ((requests.ConnectionError,), Transient, ""),

@@ -47,6 +47,7 @@ class Day:
     golden: pd.DataFrame
     totals: Mapping[str, Mapping[str, Any]]
     failures: pd.DataFrame
+    earlier: pd.DataFrame
     incidents: pd.DataFrame
     alerts: pd.DataFrame
     expected: Sequence[Expected]
@@ -199,6 +200,7 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
         golden=golden.golden_signals(touching, in_day, day, gaps, kinds),
         totals=golden.day_totals(touching, in_day, day, gaps, kinds),
         failures=found,
+        earlier=earlier,
         incidents=touched,
         alerts=fired[(fired["started_at"] < _at(day.end)) & ~(fired["ended_at"] <= _at(day.start))],
         expected=expected,

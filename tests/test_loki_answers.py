@@ -1,0 +1,103 @@
+"""Loki's answers: what is no whole answer is asked again, what is a refusal is not, and neither is taken for lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import SourceError
+from pipeline.model import Window
+from pipeline.sources.http import Reply
+from pipeline.sources.loki import Cell, read_cell
+from tests.fake_loki import MINUTE, SELECTOR, START, FakeLoki, entry, lines, success
+from tests.faults import Form
+
+HOUR = Window(START, START + 60 * MINUTE)
+FETCH, COUNT = "/loki/api/v1/query_range", "/loki/api/v1/query"
+
+
+def read(server: FakeLoki) -> Cell:
+    loki, _ = server.loki()
+    return read_cell(loki, HOUR, loki.counts(HOUR))
+
+
+def is_fetch(form: Form) -> bool:
+    return form["query"] == SELECTOR
+
+
+def fails(server: FakeLoki) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        read(server)
+    return caught.value
+
+
+WRONG = [
+    pytest.param(success("vector", []), "the answer is no", id="another result type"),
+    pytest.param({"status": "error", "data": None}, "the answer is no", id="an error with 200"),
+    pytest.param({"fine": True}, "the answer is no", id="another API"),
+    pytest.param([], "the answer is no", id="a list"),
+    pytest.param(success("streams", [{"values": [["now", "x"]]}]), "the answer is no", id="malformed stream"),
+    pytest.param(success("streams", [{"stream": {}, "values": [["now"]]}]), "the answer is no", id="malformed value"),
+    pytest.param(Reply(200, {}, b"<html><body>Sign in</body></html>"), "a web page came", id="a login page"),
+    pytest.param(Reply(200, {}, b""), "came instead of JSON: nothing", id="nothing"),
+    pytest.param(lines([], warnings=["some ingesters did not answer"]), "some ingesters did not", id="warnings"),
+    pytest.param(Reply(500, {}, b"storage is down"), "HTTP 500: storage is down", id="500"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), WRONG)
+def test_what_is_no_whole_answer_is_asked_again_and_then_refused(answer: Any, words: str) -> None:
+    def wrong(path: str, form: Form) -> Any:
+        return answer if is_fetch(form) else None
+
+    error = fails(FakeLoki([entry(5)], before=wrong))
+    assert words in error.what
+    assert "tried 6 times" in error.what
+    assert error.fix
+
+
+@pytest.mark.parametrize("answer", [p.values[0] for p in WRONG])
+def test_an_answer_that_comes_right_after_all_is_taken(answer: Any) -> None:
+    first = [answer]
+
+    def wrong(path: str, form: Form) -> Any:
+        return first.pop() if is_fetch(form) and first else None
+
+    assert len(read(FakeLoki([entry(5)], before=wrong)).entries) == 1
+
+
+@pytest.mark.parametrize("path", [FETCH, COUNT])
+def test_warnings_on_a_count_are_no_proof(path: str) -> None:
+    def warns(asked: str, form: Form) -> Any:
+        kind = "vector" if asked == COUNT else "matrix"
+        return success(kind, [], warnings=["partial"]) if asked == path and not is_fetch(form) else None
+
+    assert "may not be whole: partial" in fails(FakeLoki([entry(5)], before=warns)).what
+
+
+@pytest.mark.parametrize(
+    "text", [b"parse error at line 1, col 2: syntax error", b"stream selector is missing matchers"]
+)
+def test_a_selector_that_loki_refuses_is_a_setting_to_correct_and_not_asked_again(text: bytes) -> None:
+    loki, door = FakeLoki(before=lambda _p, _f: Reply(400, {}, text)).loki()
+    with pytest.raises(SourceError, match=text.decode()) as caught:
+        loki.counts(HOUR)
+    assert caught.value.fix == "check loki.selectors"
+    assert len(door.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "version"),
+    [
+        ({"version": "3.7.8"}, "3.7.8"),
+        ({}, ""),
+        ([], ""),
+        (Reply(404, {}, b'{"version": "no"}'), ""),
+        (Reply(403, {}, b"no"), ""),
+        (Reply(200, {}, b"<html>"), ""),
+    ],
+)
+def test_a_version_is_told_where_there_is_one(reply: Any, version: str) -> None:
+    loki, _ = FakeLoki(before=lambda _p, _f: reply).loki()
+    assert loki.version() == version
