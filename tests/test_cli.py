@@ -189,7 +189,7 @@ def test_a_lake_of_a_newer_version_is_left_alone(site: Path) -> None:
     (site / "lake/_aislot/lake.json").write_text('{"format": 99}', encoding="utf-8")
     done = aislot("daily", "--date", DATE, cwd=site)
     assert done.returncode == 5
-    assert "format 99" in done.stderr
+    assert "format is 99" in done.stderr
     assert [p.name for p in (site / "lake").iterdir()] == ["_aislot"]
 
 

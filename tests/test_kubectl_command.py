@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SourceError
-from pipeline.model import instant_text
+from pipeline.model import instant_of, instant_text
 from pipeline.sources.kubectl import Live
+
+NOW = instant_of("2026-02-26T12:00:00Z")
 
 ENDED = "2026-02-26T09:02:00Z"
 NAMED = {"name": "j", "namespace": "prod", "creationTimestamp": "2026-02-26T09:00:00Z"}
@@ -53,22 +55,22 @@ def asked(program: Path) -> list[str]:
 
 
 def test_the_cluster_is_asked_in_its_context_for_the_namespaces_that_match(fake: Path) -> None:
-    live = Live(["prod", "codex-issue-.*"], "blue")
+    live = Live(["prod", "codex-issue-.*"], NOW, "blue")
     (taken,) = live.snapshots()
     (seen,) = live.events()
-    assert (instant_text(taken.at), taken.rows.num_rows, seen.num_rows) == ("2026-02-26T09:02:00Z", 1, 1)
+    assert (instant_text(taken.at), taken.rows.num_rows, seen.num_rows) == ("2026-02-26T12:00:00Z", 1, 1)
     ask = ["get namespaces -o json", "get jobs -n prod -o json", "get jobs -n codex-issue-7 -o json"]
     again = ["get namespaces -o json", "get events -n prod -o json", "get events -n codex-issue-7 -o json"]
     assert asked(fake) == [f"--context blue {a}" for a in ask + again]
 
 
 def test_plain_namespaces_are_not_looked_up(fake: Path) -> None:
-    Live(["prod"]).snapshots()
+    Live(["prod"], NOW).snapshots()
     assert asked(fake) == ["get jobs -n prod -o json"]
 
 
 def test_the_logs_of_a_deployment_are_asked_for_with_stamps_since_an_instant(fake: Path) -> None:
-    (found,) = Live(["prod"]).logs(["codex-k8s-worker"], [], "2026-02-26T08:00:00Z")
+    (found,) = Live(["prod"], NOW).logs(["codex-k8s-worker"], [], "2026-02-26T08:00:00Z")
     assert asked(fake) == ["logs deploy/codex-k8s-worker -n prod --timestamps --since-time=2026-02-26T08:00:00Z"]
     assert [(instant_text(e.ts), e.line) for e in found.entries] == [
         ("2026-02-26T09:00:00.5Z", '{"msg":"a\u2028b"}'),
@@ -78,7 +80,7 @@ def test_the_logs_of_a_deployment_are_asked_for_with_stamps_since_an_instant(fak
 
 def test_what_kubectl_complains_of_is_said_in_one_line(fake: Path) -> None:
     with pytest.raises(SourceError) as caught:
-        list(Live(["prod"]).logs(["secret"], [], "2026-02-26T08:00:00Z"))
+        list(Live(["prod"], NOW).logs(["secret"], [], "2026-02-26T08:00:00Z"))
     assert caught.value.what == (
         "kubectl logs deploy/secret failed: Error from server (Forbidden): pods is forbidden for you"
     )
@@ -88,12 +90,12 @@ def test_what_kubectl_complains_of_is_said_in_one_line(fake: Path) -> None:
 def test_a_kubectl_that_answers_no_json_is_said(fake: Path) -> None:
     Path(f"{fake}.jobs").write_text("No resources found")
     with pytest.raises(SourceError, match="what kubectl answered is not JSON"):
-        Live(["prod"]).snapshots()
+        Live(["prod"], NOW).snapshots()
 
 
 def test_namespaces_that_no_pattern_matches_are_a_setting_to_correct(fake: Path) -> None:
     with pytest.raises(SourceError, match=r"no namespace matches nothing-\.\*") as caught:
-        Live(["nothing-.*"]).events()
+        Live(["nothing-.*"], NOW).events()
     assert caught.value.fix == "correct kubernetes.namespaces"
 
 
@@ -101,8 +103,8 @@ def test_a_kubectl_that_is_missing_or_no_program_is_said(fake: Path, monkeypatch
     monkeypatch.setenv("PATH", str(fake.parent))
     fake.chmod(0o644)
     with pytest.raises(SourceError, match="kubectl cannot be run: Permission denied"):
-        Live(["prod"]).snapshots()
+        Live(["prod"], NOW).snapshots()
     fake.unlink()
     with pytest.raises(SourceError, match="kubectl is not on PATH") as caught:
-        Live(["prod"]).snapshots()
+        Live(["prod"], NOW).snapshots()
     assert "kubernetes.live" in caught.value.fix

@@ -102,9 +102,10 @@ def run_kubectl(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
 
 @dataclass(frozen=True)
 class Live:
-    """kubectl itself: what the cluster says now."""
+    """kubectl itself: what the cluster says at `now`, in ns."""
 
     namespaces: Sequence[str]
+    now: int
     context: str = ""
     run: Run = run_kubectl
 
@@ -115,7 +116,7 @@ class Live:
             for n in self._matching()
             for j in _items(self._ask(["get", "jobs", "-n", n, "-o", "json"]), "Job", _ANSWER)
         ]
-        return [snapshot(found, _ANSWER)]
+        return [snapshot(found, _ANSWER, self.now)]
 
     def events(self) -> list[pa.Table]:
         """Ask for the events of every namespace. Raises SourceError."""
@@ -175,10 +176,13 @@ def _items(text: str, kind: str, where: str) -> list[dict[str, Any]]:
     return [i for i in items if not kind or i.get("kind", kind) == kind]
 
 
-def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs") -> Snapshot:
-    """Turn Job objects into rows of `job_snapshots`. Raises SourceError, naming `where`, for an object that is no Job."""
+def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs", taken_at: int = 0) -> Snapshot:
+    """Turn Job objects into rows of `job_snapshots`, taken at the newest instant in them or at `taken_at` (ns) if later.
+
+    Raises SourceError, naming `where`, for an object that is no Job.
+    """
     found: list[dict[str, Any]] = []
-    newest = 0
+    newest = taken_at
     for job in jobs:
         try:
             found.append(_job(job))
@@ -307,7 +311,12 @@ def _labels(name: str, namespace: str, kinds: Sequence[JobKind]) -> dict[str, st
 def event_windows(tables: Iterable[pa.Table]) -> list[Window]:
     """Return what lists of events cover: an hour before the newest of each."""
     newest = [max(t["ts"].cast(pa.int64()).to_pylist()) for t in tables if t.num_rows]
-    return [Window(n - _EVENT_LIFE_NS, n + 1) for n in newest]
+    return [events_known_at(n) for n in newest]
+
+
+def events_known_at(instant: int) -> Window:
+    """Return what a list of events that was asked for at an instant covers: they live an hour."""
+    return Window(instant - _EVENT_LIFE_NS, instant + 1)
 
 
 def job_windows(snapshots: Iterable[Snapshot], kind: JobKind) -> list[Window]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import AislotError, SourceError, StoppedError, UsageError, worst
+from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
 from pipeline.model import PullRecord, Window, merge, subtract
 from pipeline.steps import pull_dump, pull_github, pull_logs, pull_prometheus
@@ -67,13 +67,16 @@ def _one(ctx: Context, what: str, window: Window) -> Pulled:
         _not_configured(ctx.records, what, window, ctx.now)
         return Pulled(what, SOURCE_OF[what], None, 0, "not configured")
     records: list[PullRecord] = []
+    failure: SourceError | None = None
     for source, ask in sources:
         try:
             records += ask(ctx, window)
         except SourceError as e:
             _failed(ctx.records, what, source, window, ctx.now, e)
-            return Pulled(what, source, False, sum(r.rows for r in records), e.what, e)
+            failure = e
     source = sources[0][0]
+    if failure is not None:
+        return Pulled(what, source, False, sum(r.rows for r in records), failure.what, failure)
     complete = None if any(r.complete is None for r in records) else all(r.complete for r in records)
     return Pulled(what, source, complete, sum(r.rows for r in records), _summary(what, records))
 
@@ -112,7 +115,9 @@ def _logs(ctx: Context, window: Window) -> list[PullRecord]:
 
 def _summary(what: str, records: Sequence[PullRecord]) -> str:
     rows = sum(r.rows for r in records)
-    unit = {"logs": "lines", "jobs": "samples", "alerts": "intervals", "events": "events", "issues": "links"}[what]
+    sampled = any(r.source == "prometheus" for r in records)
+    jobs = "samples" if sampled else "jobs"
+    unit = {"logs": "lines", "jobs": jobs, "alerts": "intervals", "events": "events", "issues": "links"}[what]
     text = f"{rows:>9,} {unit}"
     if what == "logs" and any("counted" in r.proof for r in records):
         counted = sum(sum(map(sum, r.proof.get("counted", []))) for r in records)
@@ -141,5 +146,3 @@ def _failed(records: Records, what: str, source: str, window: Window, now: int, 
         for _, piece in part.days():
             proof = {"error": error.what, "fix": error.fix}
             records.put(PullRecord(what, source, piece, False, 0, (piece,), asked_at=now, proof=proof))
-    if isinstance(error, StoppedError):
-        raise error

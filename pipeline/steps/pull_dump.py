@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 
 from pipeline import loglines, schemas
 from pipeline.lake.tables import in_window, union
-from pipeline.model import DAY_NS, Entry, PullRecord, Window, instant_text, merge, subtract
+from pipeline.model import DAY_NS, Entry, PullRecord, Window, instant_of, instant_text, merge, subtract
 from pipeline.sources import github, kubectl
 from pipeline.sources.kubectl import Dump, Live, Log, Snapshot
 from pipeline.steps.context import Context
 from pipeline.steps.pull_logs import keep_all
+
+_NAME = re.compile(r"[a-z0-9-]+")
 
 
 def logs(ctx: Context, window: Window) -> list[PullRecord]:
@@ -39,7 +42,7 @@ def logs(ctx: Context, window: Window) -> list[PullRecord]:
 def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     """Read job snapshots; what they cover of every kind is complete, and events of an hour cover them all."""
     taken, seen = _snapshots(ctx), _events(ctx)
-    spans = [[*kubectl.job_windows(taken, k), *kubectl.event_windows(seen)] for k in _golden(ctx)]
+    spans = [[*kubectl.job_windows(taken, k), *_events_cover(ctx, seen)] for k in _golden(ctx)]
     table = pa.concat_tables([s.rows for s in taken]) if taken else schemas.empty("job_snapshots")
     wide = window.widen(DAY_NS, DAY_NS)
     rows = in_window(table, "job_snapshots", wide)
@@ -63,7 +66,7 @@ def events(ctx: Context, window: Window) -> list[PullRecord]:
     seen = _events(ctx)
     table = pa.concat_tables(seen) if seen else schemas.empty("events")
     table = _redacted(ctx, table, ("message",))
-    covered = kubectl.event_windows(seen)
+    covered = _events_cover(ctx, seen)
     key = ("uid", "ts", "namespace", "object_name", "reason", "message")
     records = []
     for _, part in window.days():
@@ -84,15 +87,23 @@ def comments(ctx: Context, window: Window) -> list[PullRecord]:
     """Read GitHub comments that were saved with the dump."""
     found = Dump(Path(ctx.settings.kubernetes.dump)).comments()
     table, counts = github.issue_runs(found, ctx.settings.github.repository, ctx.settings.github.login)
-    return keep_links(ctx, window, table, dict(counts) | {"method": "dump"})
+    return keep_links(ctx, window, found, table, dict(counts) | {"method": "dump"})
 
 
-def keep_links(ctx: Context, window: Window, table: pa.Table, proof: dict[str, Any]) -> list[PullRecord]:
+def keep_links(
+    ctx: Context, window: Window, comments: Collection[Mapping[str, Any]], table: pa.Table, proof: dict[str, Any]
+) -> list[PullRecord]:
     """Write links to `issue_runs`, each under the day of its comment, in place of what that comment said before."""
-    stamps = table["ts"].cast(pa.int64()).to_pylist()
-    for day in sorted({t // DAY_NS for t in stamps}):
+    read = {c.get("html_url") for c in comments}
+
+    def newer(old: pa.Table, new: pa.Table) -> pa.Table:
+        keep = [i for i, url in enumerate(old["comment_url"].to_pylist()) if url not in read]
+        return pa.concat_tables([old.take(pa.array(keep, pa.int64())), new])
+
+    created = {instant_of(str(c["created_at"])) for c in comments if _is_instant(c.get("created_at"))}
+    for day in sorted({t // DAY_NS for t in (*created, *table["ts"].cast(pa.int64()).to_pylist())}):
         part = Window(day * DAY_NS, (day + 1) * DAY_NS)
-        ctx.tables.replace("issue_runs", part, in_window(table, "issue_runs", part), merge=_newer_comments)
+        ctx.tables.replace("issue_runs", part, in_window(table, "issue_runs", part), merge=newer)
     records = []
     for _, part in window.days():
         rows = in_window(table, "issue_runs", part)
@@ -100,31 +111,43 @@ def keep_links(ctx: Context, window: Window, table: pa.Table, proof: dict[str, A
     return records
 
 
-def _newer_comments(old: pa.Table, new: pa.Table) -> pa.Table:
-    read = set(new["comment_url"].to_pylist())
-    keep = [i for i, url in enumerate(old["comment_url"].to_pylist()) if url not in read]
-    return pa.concat_tables([old.take(pa.array(keep, pa.int64())), new])
+def _is_instant(value: Any) -> bool:
+    try:
+        return bool(instant_of(str(value)))
+    except ValueError:
+        return False
 
 
 def _snapshots(ctx: Context) -> list[Snapshot]:
     settings = ctx.settings.kubernetes
     taken = Dump(Path(settings.dump)).snapshots() if settings.dump else []
-    return taken + (Live(settings.namespaces, settings.context).snapshots() if settings.live else [])
+    return taken + (_live(ctx).snapshots() if settings.live else [])
 
 
 def _events(ctx: Context) -> list[pa.Table]:
     settings = ctx.settings.kubernetes
     seen = Dump(Path(settings.dump)).events() if settings.dump else []
-    return seen + (Live(settings.namespaces, settings.context).events() if settings.live else [])
+    return seen + (_live(ctx).events() if settings.live else [])
+
+
+def _events_cover(ctx: Context, seen: Sequence[pa.Table]) -> list[Window]:
+    """Return what events are known completely: an hour before the newest of a saved list, and before now of a live one."""
+    live = [kubectl.events_known_at(ctx.now)] if ctx.settings.kubernetes.live else []
+    return [*kubectl.event_windows(seen), *live]
+
+
+def _live(ctx: Context) -> Live:
+    return Live(ctx.settings.kubernetes.namespaces, ctx.now, ctx.settings.kubernetes.context)
 
 
 def _logs(ctx: Context, window: Window) -> Iterator[Log]:
     settings, kinds = ctx.settings.kubernetes, ctx.catalogue.job_kinds
     if settings.dump:
-        yield from Dump(Path(settings.dump)).logs(settings.namespaces[0], kinds)
+        # a log does not say where it was written: the first namespace that is a name and not a pattern
+        namespace = next((n for n in settings.namespaces if _NAME.fullmatch(n)), "")
+        yield from Dump(Path(settings.dump)).logs(namespace, kinds)
     if settings.live:
-        live = Live(settings.namespaces, settings.context)
-        yield from live.logs(settings.deployments, kinds, instant_text(window.start))
+        yield from _live(ctx).logs(settings.deployments, kinds, instant_text(window.start))
 
 
 def _covered_by_logs(found: Iterable[Log], deployments: Sequence[str]) -> list[Window]:

@@ -13,5 +13,5 @@ def issues(ctx: Context, window: Window) -> list[PullRecord]:
     settings = ctx.settings.github
     server = GitHub(ctx.github(), settings.repository)
     found = server.comments(instant_text(window.start))
-    table, counts = issue_runs(found.found, settings.repository, settings.login)
-    return keep_links(ctx, window, table, dict(counts) | {"method": "comments", "pages": found.pages})
+    table, counts = issue_runs(found.found, settings.repository, settings.login or server.login())
+    return keep_links(ctx, window, found.found, table, dict(counts) | {"method": "comments", "pages": found.pages})

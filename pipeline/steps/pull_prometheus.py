@@ -73,13 +73,13 @@ def alerts(ctx: Context, window: Window) -> list[PullRecord]:
     starts = [round(v * NS) for v in prometheus.values(server.series(_query(ctx, "server_starts"), asked))]
     table = firing.firing(_by_series(found), evaluations, starts, asked.end, rules)
     _join_alerts(ctx, asked, table)
-    usual = coverage.usual_interval(evaluations)
+    usual, version = coverage.usual_interval(evaluations), server.version()
     records = []
     for _, part in window.days():
         gaps = coverage.holes(evaluations, part, usual)
         inside = [t for t in evaluations if t in part]
         ends = {"first": inside[0], "last": inside[-1]} if inside else {}
-        proof = {"method": method, "evaluations": len(inside), "version": server.version(), **ends}
+        proof = {"method": method, "evaluations": len(inside), "version": version, **ends}
         proof["samples"] = sum(
             int(((s.at * 1_000_000 >= part.start) & (s.at * 1_000_000 < part.end)).sum()) for s in found
         )
@@ -106,7 +106,7 @@ def _by_series(found: list[Series]) -> list[tuple[Any, list[int]]]:
 
 
 def _target(ctx: Context, server: Prometheus, window: Window) -> Target | None:
-    """Find which scrape job shows the Kubernetes jobs, looking at the end of the window and at noon of each day."""
+    """Find which scrape job shows the Kubernetes jobs, looking back from the end of each day."""
     found: list[Any] = []
     text = ctx.catalogue.queries["scrape_targets"]
     for part in window.cells(DAY_NS):
