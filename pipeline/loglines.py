@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +17,23 @@ from pipeline.rules import LabelNames, Signature
 
 _LEVELS = {"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "TRACE", "PANIC"}
 _LEVEL_WORDS = {"WARNING": "WARN", "ERR": "ERROR", "CRITICAL": "FATAL", "DBG": "DEBUG"}
+_BETWEEN_LEVELS = re.compile(r"(DEBUG|INFO|WARN|ERROR)[+-]\d{1,3}", re.ASCII)  # slog's ERROR+4
 _LOGRUS = re.compile(r"(INFO|WARN|ERROR|ERRO|DEBUG|DEBU|FATAL|FATA|TRACE|TRAC)\[\d{1,9}\]")
 _LOGRUS_SHORT = {"ERRO": "ERROR", "DEBU": "DEBUG", "FATA": "FATAL", "TRAC": "TRACE"}
-_LOGFMT = re.compile(r'([A-Za-z_][\w.\-/]{0,80})=(?:"((?:[^"\\]|\\.){0,20000})"|(\S{0,20000}))(?:\s+|$)')
+_PAIR = re.compile(r'([A-Za-z_][\w.\-/]{0,80})=(?:"((?:[^"\\]|\\.)*+)"|((?!")\S*+))(?:\s++|$)')
 _PANIC_START = re.compile(r"(?:panic|fatal error): |goroutine \d+ \[")
 _PANIC_LINE = re.compile(
-    r"(?:panic|fatal error): |goroutine \d+ \[|\t/|\s*[\w./*()\-]+\(.*\)$|created by |exit status \d|\[signal |$"
+    r"\t?panic: |goroutine \d+ \[|\t/|\s{0,8}[\w./*()\[\]\-]+\(.*\)$|created by |exit status \d|\[signal |"
+    r"\.\.\.[a-z ]{0,20}\d+ frames elided\.\.\.|\s*$"
 )
-_ESCAPED_ASCII = r"\\u00[2-7][0-9a-fA-F]"
+_MAY_HIDE = r"\\(?:u00|/|t)"
+_ESCAPE = re.compile(r"(?<!\\)(?:\\t|\\+(?:u00([0-7][0-9a-fA-F])|/))")
 _POD_FILE = re.compile(r"/var/log/pods/(?P<namespace>[^_/]+)_(?P<pod>[^_/]+)_[^/]+/(?P<container>[^/]+)/")
+_ISSUE = re.compile(r"[1-9][0-9]{0,9}")
 _ISSUE_KEYS = ("issue", "issue_number")
 _ISSUE_LABELS = ("issue", "issue_number", "codex_k8s_dev_issue_number")
 _RUN_LABELS = ("run_id", "codex_k8s_dev_run_id")
+Pairs = tuple[tuple[str, str], ...]
 
 
 class Redacts(Protocol):
@@ -37,11 +42,26 @@ class Redacts(Protocol):
     def text(self, text: str) -> tuple[str, Counter[str]]:
         """Return the text without secrets, and how many of which rule."""
 
-    def candidates(self, texts: pa.Array) -> list[int]:
-        """Return the positions of texts that may hold a secret."""
+    def many(self, texts: Sequence[str | None]) -> tuple[list[str | None], Counter[str]]:
+        """Redact many texts; nulls stay."""
 
     def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
+
+
+class Origin(NamedTuple):
+    """Where entries come from and what that says of them, without secrets; `stream` is the one writer's."""
+
+    stream: tuple[Pairs, str | None, str | None]
+    labels: Pairs
+    metadata: Pairs
+    namespace: str | None
+    app: str | None
+    pod: str | None
+    container: str | None
+    run_id: str | None
+    job_name: str | None
+    issue: int | None
 
 
 def to_logs(
@@ -53,179 +73,215 @@ def to_logs(
     """
     counts: Counter[str] = Counter()
     ordered = sorted(entries, key=lambda e: e.ts)
-    formats = _formats(ordered)
-    fields = [_fields(e.line, f) for e, f in zip(ordered, formats, strict=True)]
-    formats = [f if own is not None else "broken" for f, own in zip(formats, fields, strict=True)]
+    origins, of_entry = _origins(ordered, names, redactor, counts)
+    streams = [origins[n].stream for n in of_entry]
+    formats, fields = _read(ordered, streams)
     counts["not_parsed"] = formats.count("broken")
-    columns = _columns(ordered, formats, [own or {} for own in fields], names)
-    _redact(columns, ordered, redactor, counts)
-    columns["signatures"] = _signatures(columns["line"], signatures)
-    table = pa.table({c: pa.array(v, schemas.TABLES["logs"].schema.field(c).type) for c, v in columns.items()})
-    return schemas.in_order("logs", table.select(schemas.TABLES["logs"].columns)), counts
+    own: dict[str, list[Any]] = {
+        "msg": [_text(f.get("msg")) for f in fields],
+        "err": [_text(f.get("err")) for f in fields],
+        "run_id": [_name(f.get("run_id")) for f in fields],
+        "job_name": [_name(f.get("job_name")) for f in fields],
+        "line": [_encodable(e.line) for e in ordered],
+    }
+    hiding = _redact(own, streams, redactor, counts)
+    whence = pa.table(
+        {c: pa.array([getattr(o, c) for o in origins], _type(c)) for c in Origin._fields if c != "stream"}
+    ).take(pa.array(of_entry, pa.int64()))
+    columns = {c: whence[c] for c in whence.column_names} | {c: pa.array(v, _type(c)) for c, v in own.items()}
+    for c in ("run_id", "job_name"):
+        columns[c] = pc.coalesce(columns[c], whence[c])
+    columns["issue"] = pc.coalesce(pa.array([_own_issue(f) for f in fields], pa.int64()), whence["issue"])
+    columns["ts"] = pa.array([e.ts for e in ordered], _type("ts"))
+    columns["level"] = pa.array([_level(f.get("level")) for f in fields], pa.string())
+    columns["format"] = pa.array(formats, pa.string())
+    columns["signatures"] = pa.array(_signatures(own["line"], hiding, signatures), _type("signatures"))
+    table = pa.table(columns).select(schemas.TABLES["logs"].columns)
+    return schemas.in_order("logs", table), counts
 
 
-def _formats(entries: Sequence[Entry]) -> list[str]:
-    """Tell each line's format; a panic's trace goes on in its stream until a line that is none of it."""
-    out: list[str] = []
-    in_panic: set[tuple[tuple[str, str], ...]] = set()
+def _type(column: str) -> pa.DataType:
+    return schemas.TABLES["logs"].schema.field(column).type
+
+
+def _origins(
+    entries: Sequence[Entry], names: LabelNames, redactor: Redacts, counts: Counter[str]
+) -> tuple[list[Origin], list[int]]:
+    """Return each distinct origin, and which of them each entry has: streams repeat theirs."""
+    numbers: dict[tuple[Pairs, Pairs], int] = {}
+    sorted_already: dict[int, Pairs] = {}  # by identity: the entries of a stream share one mapping, and keep it alive
+    of_entry = []
     for e in entries:
-        line = e.line
-        if line.lstrip()[:1] == "{":
-            out.append("json")
-            continue
-        if "\ufffd" in line:
-            out.append("broken")
-            continue
-        stream = tuple(sorted(e.labels.items()))
-        if _PANIC_START.match(line) or (stream in in_panic and _PANIC_LINE.match(line)):
-            in_panic.add(stream)
-            out.append("panic")
-            continue
-        in_panic.discard(stream)
-        found = _LOGFMT.match(line)
-        out.append("logfmt" if found and len(_LOGFMT.findall(line)) > 1 and _is_logfmt(line) else "text")
-    return out
+        labels = sorted_already.get(id(e.labels))
+        if labels is None:
+            labels = sorted_already[id(e.labels)] = tuple(sorted(e.labels.items()))
+        metadata = tuple(sorted(e.metadata.items())) if e.metadata else ()
+        of_entry.append(numbers.setdefault((labels, metadata), len(numbers)))
+    clean = [(_clean(labels, redactor, counts), _clean(metadata, redactor, counts)) for labels, metadata in numbers]
+    return [_origin(labels, metadata, names) for labels, metadata in clean], of_entry
 
 
-def _is_logfmt(line: str) -> bool:
-    """Tell whether nothing of the line lies outside its pairs."""
-    return not _LOGFMT.sub("", line).strip()
+def _clean(pairs: Pairs, redactor: Redacts, counts: Counter[str]) -> Pairs:
+    """Redact values; a name such as `token` says what its value is, and is kept."""
+    out = []
+    for name, value in pairs:
+        key = _encodable(name)
+        text, found = redactor.text(f"{key}={_encodable(value)}")
+        _count(counts, found)
+        out.append((key, text.removeprefix(f"{key}=")))
+    return tuple(out)
 
 
-def _fields(line: str, kind: str) -> Mapping[str, Any] | None:
-    """Return a line's own fields; None where it begins as JSON and is none."""
-    if kind == "json":
+def _origin(label_pairs: Pairs, metadata_pairs: Pairs, names: LabelNames) -> Origin:
+    """Tell where a stream comes from: its labels, else metadata or the path of the log file."""
+    labels, metadata = dict(label_pairs), dict(metadata_pairs)
+    file = _POD_FILE.search(labels.get("filename", "") or metadata.get("filename", ""))
+    parts = file.groupdict() if file else {}
+    pod = labels.get(names.pod) or metadata.get(names.pod) or metadata.get("k8s_pod_name") or parts.get("pod")
+    container = labels.get(names.container) or metadata.get("k8s_container_name") or parts.get("container")
+
+    def first(*keys: str) -> str | None:
+        return next((v for k in keys if (v := labels.get(k) or metadata.get(k))), None)
+
+    return Origin(
+        stream=(label_pairs, pod, container),  # some agents keep the pod in metadata: one stream, several writers
+        labels=label_pairs,
+        metadata=metadata_pairs,
+        namespace=labels.get(names.namespace) or metadata.get("k8s_namespace_name") or parts.get("namespace"),
+        app=labels.get(names.app) or metadata.get("app_kubernetes_io_name"),
+        pod=pod,
+        container=container,
+        run_id=first(*_RUN_LABELS),
+        job_name=first(names.job_name),
+        issue=_issue(first(*_ISSUE_LABELS)),
+    )
+
+
+def _read(entries: Sequence[Entry], streams: Sequence[Any]) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Tell each line's format and own fields; a panic's trace goes on in its stream until a line that is none of it."""
+    formats, fields = [], []
+    panicking: set[Any] = set()
+    for e, stream in zip(entries, streams, strict=True):
+        kind, own = _parsed(e.line, panicking=stream in panicking)
+        if kind == "panic":
+            panicking.add(stream)
+        else:
+            panicking.discard(stream)
+        formats.append(kind)
+        fields.append(own)
+    return formats, fields
+
+
+def _parsed(line: str, *, panicking: bool) -> tuple[str, Mapping[str, Any]]:
+    whole = "\ufffd" not in line  # which stands for bytes that are no text
+    if line.lstrip()[:1] == "{":
+        own = _json(line)
+        return ("json" if whole and own is not None else "broken"), own or {}
+    if not whole:
+        return "broken", {}
+    if _PANIC_START.match(line) or (panicking and _PANIC_LINE.match(line)):
+        return "panic", {}
+    if pairs := _logfmt(line):
+        return "logfmt", pairs
+    found = _LOGRUS.match(line)
+    return "text", {"level": _LOGRUS_SHORT.get(found[1], found[1])} if found else {}
+
+
+def _json(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        return None
+    except ValueError:
         try:
-            value = json.loads(line)
+            value = json.loads(line, parse_int=str)  # numbers of thousands of digits are JSON; Python refuses them
         except (ValueError, RecursionError):
             return None
-        return value if isinstance(value, dict) else None
-    if kind == "broken":
-        return None
-    if kind == "logfmt":
-        return {k: (q.replace('\\"', '"') if q else v) for k, q, v in _LOGFMT.findall(line)}
-    found = _LOGRUS.match(line)
-    return {"level": _LOGRUS_SHORT.get(found[1], found[1])} if found else {}
+    return value if isinstance(value, dict) else None
 
 
-def _columns(
-    entries: Sequence[Entry], formats: list[str], fields: Sequence[Mapping[str, Any]], names: LabelNames
-) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {c: [] for c in schemas.TABLES["logs"].columns if c != "signatures"}
-    add = {c: values.append for c, values in columns.items()}
-    for e, kind, own in zip(entries, formats, fields, strict=True):
-        where = _where(e, names)
-        add["ts"](e.ts)
-        add["namespace"](where["namespace"])
-        add["app"](where["app"])
-        add["pod"](where["pod"])
-        add["container"](where["container"])
-        add["level"](_level(own.get("level")))
-        add["msg"](_text(own.get("msg")))
-        add["run_id"](_text(own.get("run_id")) or _first(e, _RUN_LABELS))
-        add["job_name"](_text(own.get("job_name")) or _first(e, (names.job_name,)))
-        add["issue"](_issue(own, e))
-        add["err"](_text(own.get("err")))
-        add["line"](_encodable(e.line))
-        add["format"](kind)
-        add["labels"](sorted(e.labels.items()))
-        add["metadata"](sorted(e.metadata.items()))
-    return columns
+def _logfmt(line: str) -> dict[str, str] | None:
+    """Return the pairs of a line that is nothing else, and has two at least."""
+    pairs, at, n = {}, 0, 0
+    while found := _PAIR.match(line, at):
+        key, quoted, plain = found.groups()
+        pairs[key] = plain if quoted is None else _unquoted(quoted)
+        at, n = found.end(), n + 1
+    return pairs if n > 1 and at == len(line) else None
 
 
-def _where(e: Entry, names: LabelNames) -> dict[str, str | None]:
-    """Tell where a stream comes from: its labels, else metadata or the path of the log file."""
-    file = _POD_FILE.search(e.labels.get("filename", "") or e.metadata.get("filename", ""))
-    parts = file.groupdict() if file else {}
-    return {
-        "namespace": e.labels.get(names.namespace) or e.metadata.get("k8s_namespace_name") or parts.get("namespace"),
-        "app": e.labels.get(names.app) or e.metadata.get("app_kubernetes_io_name"),
-        "pod": e.labels.get(names.pod)
-        or e.metadata.get(names.pod)
-        or e.metadata.get("k8s_pod_name")
-        or parts.get("pod"),
-        "container": e.labels.get(names.container) or e.metadata.get("k8s_container_name") or parts.get("container"),
-    }
-
-
-def _redact(columns: dict[str, list[Any]], entries: Sequence[Entry], redactor: Redacts, counts: Counter[str]) -> None:
-    """Redact every text column in place; secrets that span entries of a stream, and those that JSON's escapes hide."""
-    hidden: set[int] = set()
-    for name in ("msg", "err", "run_id", "job_name"):
-        for i in redactor.candidates(pa.array(columns[name], pa.string())):
-            clean, found = redactor.text(columns[name][i])
-            if found:
-                columns[name][i] = clean
-                hidden.add(i)
-    lines = columns["line"]
-    is_json = [f == "json" for f in columns["format"]]
-    escaped = pc.match_substring_regex(pa.array(lines, pa.string()), _ESCAPED_ASCII)
-    hidden.update(pc.indices_nonzero(escaped).to_pylist())
-    inside = _many_line_secrets(lines, entries, redactor, counts)
-    for i in sorted({*redactor.candidates(pa.array(lines, pa.string())), *hidden} - inside):
-        lines[i], found = _rewritten(lines[i], redactor) if i in hidden and is_json[i] else redactor.text(lines[i])
-        _count(counts, found)
-    for name in ("labels", "metadata"):
-        _redact_pairs(columns[name], redactor, counts)
-
-
-def _redact_pairs(pairs: list[list[tuple[str, str]]], redactor: Redacts, counts: Counter[str]) -> None:
-    """Redact label values; streams repeat them, so each distinct set is looked at once."""
-    known: dict[tuple[tuple[str, str], ...], list[tuple[str, str]]] = {}
-    for i, row in enumerate(pairs):
-        key = tuple(row)
-        if key not in known:
-            clean = []
-            for k, v in row:
-                text, found = redactor.text(v)
-                _count(counts, found)
-                clean.append((k, text))
-            known[key] = clean
-        pairs[i] = known[key]
-
-
-def _many_line_secrets(lines: list[str], entries: Sequence[Entry], redactor: Redacts, counts: Counter[str]) -> set[int]:
-    """Redact secrets that spread over entries of one stream; returns the entries inside."""
-    if not pc.any(pc.match_substring(pa.array(lines, pa.string()), "PRIVATE KEY")).as_py():
-        return set()
-    streams: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for i, e in enumerate(entries):
-        streams.setdefault(tuple(sorted(e.labels.items())), []).append(i)
-    inside: set[int] = set()
-    for members in streams.values():
-        for at, (rule, text) in redactor.across([lines[i] for i in members]).items():
-            lines[members[at]] = text
-            inside.add(members[at])
-            _count(counts, Counter({rule: 1}))
-    return inside
-
-
-def _rewritten(line: str, redactor: Redacts) -> tuple[str, Counter[str]]:
-    """Redact a JSON line by its values, where escapes may hide a secret; one that hides none keeps its text."""
+def _unquoted(text: str) -> str:
     try:
-        value, found = _walk(json.loads(line), redactor)
-    except RecursionError:
-        return "[REDACTED:too-deep:0000]", Counter({"too-deep": 1})
-    clean, plain = redactor.text(line)
-    if found.total() <= plain.total():
-        return clean, plain
-    return redactor.text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))[0], found
+        return str(json.loads(f'"{text}"')) if "\\" in text else text
+    except ValueError:
+        return text.replace('\\"', '"')
 
 
-def _walk(value: Any, redactor: Redacts) -> tuple[Any, Counter[str]]:
-    found: Counter[str] = Counter()
-    if isinstance(value, str):
-        return redactor.text(_encodable(value))
-    if isinstance(value, dict):
-        made = {}
-        for k, v in value.items():
-            made[k], some = _walk(v, redactor)
-            found += some
-        return made, found
-    if isinstance(value, list):
-        items = [_walk(v, redactor) for v in value]
-        return [v for v, _ in items], sum((f for _, f in items), found)
-    return value, found
+def _redact(
+    columns: dict[str, list[Any]], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]
+) -> list[int]:
+    """Redact the columns in place: also what spreads over entries of a stream, and what JSON's escapes hide.
+
+    Only what is found in `line` counts, the others repeat it. Returns the lines whose escapes may hide something.
+    """
+    lines = columns["line"]
+    _many_line_secrets(lines, columns["msg"], streams, redactor, counts)
+    for name in ("msg", "err", "run_id", "job_name"):
+        columns[name], _ = redactor.many(columns[name])
+    escaped = pc.match_substring_regex(pa.array(lines, pa.string()), _MAY_HIDE)
+    hiding: list[int] = pc.indices_nonzero(escaped).to_pylist()
+    plain = [unescaped(lines[i]) for i in hiding]
+    clean, found = redactor.many(plain)
+    _count(counts, found)
+    for i, before, after in zip(hiding, plain, clean, strict=True):
+        if after != before:
+            lines[i] = after
+    columns["line"], found = redactor.many(lines)
+    _count(counts, found)
+    return hiding
+
+
+def unescaped(line: str) -> str:
+    """Write out what JSON may spell as escapes, in strings inside strings too; JSON stays JSON of the same meaning.
+
+    Of control characters a space is left: it is what rules look for between words.
+    """
+
+    def written(m: re.Match[str]) -> str:
+        if m[0] == r"\t":
+            return " "
+        char = chr(int(m[1], 16)) if m[1] else "/"
+        if char in "\n\r":
+            return r"\n"
+        return "\\" + char if char in '"\\' else max(char, " ")
+
+    return _ESCAPE.sub(written, line)
+
+
+def _many_line_secrets(
+    lines: list[str], msgs: list[str | None], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]
+) -> None:
+    """Redact secrets that spread over entries of one stream, whether lines of their own or the `msg` of lines."""
+    if not pc.any(pc.match_substring(pa.array(lines, pa.string()), "PRIVATE KEY")).as_py():
+        return
+    members: dict[Any, list[int]] = {}
+    for i, stream in enumerate(streams):
+        members.setdefault(stream, []).append(i)
+    for of_stream in members.values():
+        for at, (rule, text) in redactor.across([msgs[i] or lines[i] for i in of_stream]).items():
+            i = of_stream[at]
+            lines[i] = _with(lines[i], msgs[i], text)
+            _count(counts, Counter({rule: 1}))
+            if msgs[i]:
+                msgs[i] = text
+
+
+def _with(line: str, msg: str | None, clean: str) -> str:
+    """Put a clean message into its line, however the line spells it."""
+    for spelt in (line, unescaped(line)):
+        if msg and msg in spelt:
+            return spelt.replace(msg, clean)
+    return clean
 
 
 def _count(counts: Counter[str], found: Counter[str]) -> None:
@@ -234,16 +290,19 @@ def _count(counts: Counter[str], found: Counter[str]) -> None:
         counts[f"redacted:{rule}"] += n
 
 
-def _signatures(lines: Sequence[str], signatures: Sequence[Signature]) -> list[list[str]]:
-    texts = pa.array(lines, pa.string())
-    out: list[list[str]] = [[] for _ in lines]
+def _signatures(lines: Sequence[str], hiding: Sequence[int], signatures: Sequence[Signature]) -> list[tuple[str, ...]]:
+    plain = list(lines)
+    for i in hiding:
+        plain[i] = unescaped(plain[i])
+    texts = pa.array(plain, pa.string())
+    out: list[tuple[str, ...]] = [()] * len(lines)
     for s in sorted(signatures, key=lambda s: s.id):
         hits = None
         for pattern in s.all_of:
             found = pc.match_substring_regex(texts, f"(?i){pattern}")
             hits = found if hits is None else pc.and_(hits, found)
         for i in pc.indices_nonzero(hits).to_pylist() if hits is not None else ():
-            out[i].append(s.id)
+            out[i] = (*out[i], s.id)
     return out
 
 
@@ -251,14 +310,25 @@ def _level(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     word = value.strip().upper()
-    word = _LEVEL_WORDS.get(word, word)
-    return word if word in _LEVELS or re.fullmatch(r"(?:DEBUG|INFO|WARN|ERROR)[+-]\d{1,3}", word) else None
+    between = _BETWEEN_LEVELS.fullmatch(word)
+    word = between[1] if between else _LEVEL_WORDS.get(word, word)
+    return word if word in _LEVELS else None
 
 
 def _text(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    return _encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if isinstance(value, str):
+        return _encodable(value)
+    try:
+        return _encodable(json.dumps(value, ensure_ascii=False))
+    except RecursionError:  # it was read a few frames higher
+        return None
+
+
+def _name(value: Any) -> str | None:
+    """Return what may be a name: of a list or an object nothing is made."""
+    return _text(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def _encodable(text: str) -> str:
@@ -266,13 +336,12 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _first(e: Entry, keys: Sequence[str]) -> str | None:
-    return next((v for k in keys if (v := e.labels.get(k) or e.metadata.get(k))), None)
+def _own_issue(own: Mapping[str, Any]) -> int | None:
+    return next((n for k in _ISSUE_KEYS if (n := _issue(own.get(k)))), None)
 
 
-def _issue(own: Mapping[str, Any], e: Entry) -> int | None:
-    for value in [own.get(k) for k in _ISSUE_KEYS] + [_first(e, _ISSUE_LABELS)]:
-        text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-        if re.fullmatch(r"[1-9]\d{0,9}", text):
-            return int(text)
-    return None
+def _issue(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # to JSON 7.0 and 7 are the same number
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return int(text) if _ISSUE.fullmatch(text) else None

@@ -14,7 +14,7 @@ from pipeline.lake.records import Records
 from pipeline.lake.tables import Tables
 from pipeline.steps.compute import Day, compute, day_coverage, derive, log_lines
 from pipeline.steps.context import Context
-from tests.lives import FAILED, JOB, RETRY, Life, events, interval, said
+from tests.lives import FAILED, JOB, RETRY, Life, events, interval, said, snapshots
 from tests.small_lake import MANIFEST, MIRROR, RUN, SIGNED, files, lake, pulled, put, record, rows
 from tests.tables import DATE, DAY, at, line, lines, ns, span
 
@@ -226,3 +226,20 @@ def test_a_failure_that_only_lines_know_is_in_every_table(tmp_path: Path) -> Non
     assert got.failures["failed_at"].tolist() == [at("09:05:00")]
     assert got.totals["build"]["failed"] == 1
     assert got.golden["failed"].isna().all()
+
+
+def test_of_a_dump_the_windows_that_snapshots_cover_are_complete_and_elsewhere_there_are_things_seen(
+    tmp_path: Path,
+) -> None:
+    ctx = lake(tmp_path)
+    put(ctx, "job_snapshots", snapshots([INCIDENT[1], INCIDENT[3]], "09:14:30", "09:16:00"))
+    gaps = (span("00:00", "09:00"), span("10:00", "24:00"))
+    record(ctx, "jobs", DAY, *gaps, source="kubernetes", proof={"method": "kubectl dump"})
+    got = compute(ctx, DATE)
+    complete = got.golden[got.golden["complete"]]
+    assert sorted(complete["window_start"].unique()) == [at(t) for t in ("09:00", "09:15", "09:30", "09:45")]
+    assert complete.loc[(complete["window"] == "1h") & (complete["kind"] == "all"), "failed"].tolist() == [2]
+    jobs = next(c for c in got.coverage if c.what == "jobs")
+    assert (jobs.source, jobs.rows, jobs.complete) == ("kubernetes", 2, False)
+    assert set(got.attempts["source"]) == {"kubectl"}
+    assert (got.totals["all"]["failed"], got.totals["all"]["complete"]) == (2, False)

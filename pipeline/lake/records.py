@@ -31,7 +31,7 @@ class Records:
             by = found.get("written_by") or "aislot"
             raise LakeError(
                 f"the lake {self._store.uri} was written by a newer version ({by}): "
-                f"it has format {found['format']}, this aislot knows formats up to {FORMAT}",
+                f"its format is {found['format']}, this aislot knows formats up to {FORMAT}",
                 "install that version of aislot, or point lake.uri elsewhere",
                 "nothing was changed",
             )

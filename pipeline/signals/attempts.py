@@ -55,7 +55,10 @@ def reconstruct(evidence: Evidence, kinds: Sequence[JobKind], phrases: Sequence[
 
 
 def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[Window]) -> pd.DataFrame:
-    """Return one row an attempt that scrapes saw. `outcome` is `running` or `vanished` where no end was sampled."""
+    """Return one row an attempt that scrapes saw. `outcome` is `running` or `vanished` where no end was sampled.
+
+    A sample of `pod_completed` is the completion time (in seconds) of a pod, under the name of the job that owns it.
+    """
     if samples.empty:
         return schemas.empty_frame("attempts")
     at_scrape = ["namespace", "job_name", "ts"]

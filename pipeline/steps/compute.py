@@ -284,7 +284,7 @@ def _write_attempts(ctx: Context, day: Window, found: pd.DataFrame) -> None:
 def _same_names(ctx: Context, names: Collection[str], but: Collection[dt.date]) -> list[pa.Table]:
     """Return the attempts of these names that the lake has of all other days."""
     wanted, found = pa.array(names, pa.string()), []
-    for date in (d for d in ctx.tables.days("attempts") if d not in but):
+    for date in (d for d in ctx.tables.days("attempts") if len(wanted) and d not in but):
         if pc.any(pc.is_in(ctx.tables.read("attempts", Window.of_day(date), ["job_name"])["job_name"], wanted)).as_py():
             rows = ctx.tables.read("attempts", Window.of_day(date))
             found.append(rows.filter(pc.is_in(rows["job_name"], wanted)))
