@@ -26,8 +26,6 @@ _PANIC_LINE = re.compile(
     r"\t?panic: |goroutine \d+ \[|\t/|\s{0,8}[\w./*()\[\]\-]+\(.*\)$|created by |exit status \d|\[signal |"
     r"\.\.\.[a-z ]{0,20}\d+ frames elided\.\.\.|\s*$"
 )
-_MAY_HIDE = r"\\(?:u00|/|t)"
-_ESCAPE = re.compile(r"(?<!\\)(?:\\t|\\+(?:u00([0-7][0-9a-fA-F])|/))")
 _POD_FILE = re.compile(r"/var/log/pods/(?P<namespace>[^_/]+)_(?P<pod>[^_/]+)_[^/]+/(?P<container>[^/]+)/")
 _ISSUE = re.compile(r"[1-9][0-9]{0,9}")
 _ISSUE_KEYS = ("issue", "issue_number")
@@ -47,6 +45,9 @@ class Redacts(Protocol):
 
     def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
+
+    def unescaped(self, text: str) -> str:
+        """Write out what JSON may spell as escapes."""
 
 
 class Origin(NamedTuple):
@@ -84,7 +85,7 @@ def to_logs(
         "job_name": [_name(f.get("job_name")) for f in fields],
         "line": [_encodable(e.line) for e in ordered],
     }
-    hiding = _redact(own, streams, redactor, counts)
+    _redact(own, streams, redactor, counts)
     whence = pa.table(
         {c: pa.array([getattr(o, c) for o in origins], _type(c)) for c in Origin._fields if c != "stream"}
     ).take(pa.array(of_entry, pa.int64()))
@@ -95,7 +96,7 @@ def to_logs(
     columns["ts"] = pa.array([e.ts for e in ordered], _type("ts"))
     columns["level"] = pa.array([_level(f.get("level")) for f in fields], pa.string())
     columns["format"] = pa.array(formats, pa.string())
-    columns["signatures"] = pa.array(_signatures(own["line"], hiding, signatures), _type("signatures"))
+    columns["signatures"] = pa.array(_signatures(own["line"], redactor, signatures), _type("signatures"))
     table = pa.table(columns).select(schemas.TABLES["logs"].columns)
     return schemas.in_order("logs", table), counts
 
@@ -217,45 +218,13 @@ def _unquoted(text: str) -> str:
         return text.replace('\\"', '"')
 
 
-def _redact(
-    columns: dict[str, list[Any]], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]
-) -> list[int]:
-    """Redact the columns in place: also what spreads over entries of a stream, and what JSON's escapes hide.
-
-    Only what is found in `line` counts, the others repeat it. Returns the lines whose escapes may hide something.
-    """
-    lines = columns["line"]
-    _many_line_secrets(lines, columns["msg"], streams, redactor, counts)
-    for name in ("msg", "err", "run_id", "job_name"):
-        columns[name], _ = redactor.many(columns[name])
-    escaped = pc.match_substring_regex(pa.array(lines, pa.string()), _MAY_HIDE)
-    hiding: list[int] = pc.indices_nonzero(escaped).to_pylist()
-    plain = [unescaped(lines[i]) for i in hiding]
-    clean, found = redactor.many(plain)
-    _count(counts, found)
-    for i, before, after in zip(hiding, plain, clean, strict=True):
-        if after != before:
-            lines[i] = after
-    columns["line"], found = redactor.many(lines)
-    _count(counts, found)
-    return hiding
-
-
-def unescaped(line: str) -> str:
-    """Write out what JSON may spell as escapes, in strings inside strings too; JSON stays JSON of the same meaning.
-
-    Of control characters a space is left: it is what rules look for between words.
-    """
-
-    def written(m: re.Match[str]) -> str:
-        if m[0] == r"\t":
-            return " "
-        char = chr(int(m[1], 16)) if m[1] else "/"
-        if char in "\n\r":
-            return r"\n"
-        return "\\" + char if char in '"\\' else max(char, " ")
-
-    return _ESCAPE.sub(written, line)
+def _redact(columns: dict[str, list[Any]], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]) -> None:
+    """Redact the columns in place. Only what is found in `line` counts, the others repeat it."""
+    _many_line_secrets(columns["line"], columns["msg"], streams, redactor, counts)
+    for name, texts in columns.items():
+        columns[name], found = redactor.many(texts)
+        if name == "line":
+            _count(counts, found)
 
 
 def _many_line_secrets(
@@ -270,18 +239,15 @@ def _many_line_secrets(
     for of_stream in members.values():
         for at, (rule, text) in redactor.across([msgs[i] or lines[i] for i in of_stream]).items():
             i = of_stream[at]
-            lines[i] = _with(lines[i], msgs[i], text)
+            lines[i] = _with([lines[i], redactor.unescaped(lines[i])], msgs[i], text)
             _count(counts, Counter({rule: 1}))
             if msgs[i]:
                 msgs[i] = text
 
 
-def _with(line: str, msg: str | None, clean: str) -> str:
+def _with(spellings: Sequence[str], msg: str | None, clean: str) -> str:
     """Put a clean message into its line, however the line spells it."""
-    for spelt in (line, unescaped(line)):
-        if msg and msg in spelt:
-            return spelt.replace(msg, clean)
-    return clean
+    return next((s.replace(msg, clean) for s in spellings if msg and msg in s), clean)
 
 
 def _count(counts: Counter[str], found: Counter[str]) -> None:
@@ -290,11 +256,8 @@ def _count(counts: Counter[str], found: Counter[str]) -> None:
         counts[f"redacted:{rule}"] += n
 
 
-def _signatures(lines: Sequence[str], hiding: Sequence[int], signatures: Sequence[Signature]) -> list[tuple[str, ...]]:
-    plain = list(lines)
-    for i in hiding:
-        plain[i] = unescaped(plain[i])
-    texts = pa.array(plain, pa.string())
+def _signatures(lines: Sequence[str], redactor: Redacts, signatures: Sequence[Signature]) -> list[tuple[str, ...]]:
+    texts = pa.array([redactor.unescaped(line) if "\\" in line else line for line in lines], pa.string())
     out: list[tuple[str, ...]] = [()] * len(lines)
     for s in sorted(signatures, key=lambda s: s.id):
         hits = None

@@ -24,6 +24,8 @@ _BODY = re.compile(
     r"[A-Za-z0-9+/]{32,}={0,2}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{2,}={1,2}(?=[\s\"\\]|$)",
     re.MULTILINE,
 )
+_MAY_HIDE = r"\\(?:u00|/|t)"
+_ESCAPE = re.compile(r"(?<!\\)(?:\\t|\\+(?:u00([0-7][0-9a-fA-F])|/))")
 _STRANGERS = 10  # other texts among a key's: two writers share a stream; after more, the key was never finished
 
 
@@ -41,7 +43,22 @@ class Redactor:
         self._key = key
 
     def text(self, text: str) -> tuple[str, Counter[str]]:
-        """Return a text without secrets, and how many of each rule were found."""
+        """Return a text without secrets, and how many of each rule were found; escapes that hide one are written out."""
+        if "\\" in text:
+            clean, found = self._redacted(self.unescaped(text))
+            if found:
+                return clean, found
+        return self._redacted(text)
+
+    @staticmethod
+    def unescaped(text: str) -> str:
+        """Write out what JSON may spell as escapes, in strings inside strings too; JSON stays JSON of the same meaning.
+
+        Of a control character a space is left, which rules look for between words; of a line's end its short escape.
+        """
+        return _ESCAPE.sub(_written, text)
+
+    def _redacted(self, text: str) -> tuple[str, Counter[str]]:
         found: Counter[str] = Counter()
         for rule, pattern, hint in self._rules:
             if hint.search(text):
@@ -53,13 +70,15 @@ class Redactor:
 
     def candidates(self, texts: pa.Array) -> list[int]:
         """Return the positions of the texts that may hold a secret; nulls never do."""
-        hits = pc.match_substring_regex(texts, self._hint)
-        return list(pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist())
+        return _hits(texts, self._hint)
 
     def many(self, texts: Sequence[str | None]) -> tuple[list[str | None], Counter[str]]:
         """Redact many texts: one cheap pass over all, the rules on candidates only; nulls stay."""
         out, found = list(texts), Counter[str]()
-        for i in self.candidates(pa.array(out, pa.string())):
+        array = pa.array(out, pa.string())
+        hiding = _hits(array, _MAY_HIDE)
+        plain = pa.array([self.unescaped(out[i] or "") for i in hiding], pa.string())
+        for i in sorted({*self.candidates(array), *(hiding[k] for k in self.candidates(plain))}):
             out[i], some = self.text(out[i] or "")
             found += some
         return out, found
@@ -113,3 +132,17 @@ class Redactor:
     def _placeholder(self, rule: str, secret: str) -> str:
         mark = hmac.new(self._key, secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:4]
         return f"[REDACTED:{rule}:{mark}]"
+
+
+def _hits(texts: pa.Array, pattern: str) -> list[int]:
+    hits = pc.match_substring_regex(texts, pattern)
+    return list(pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist())
+
+
+def _written(escape: re.Match[str]) -> str:
+    if escape[0] == r"\t":
+        return " "
+    char = chr(int(escape[1], 16)) if escape[1] else "/"
+    if char in "\r\n":
+        return r"\n"
+    return "\\" + char if char in '"\\' else max(char, " ")

@@ -114,7 +114,11 @@ def _named(d: _Draw) -> Iterator[Secret]:
         yield Secret("json in json", json.dumps({"err": "got " + json.dumps({key: s})}), s)
         yield Secret("json thrice", json.dumps({"err": json.dumps({"body": json.dumps({key: s, "a": 1})})}), s)
     for s in ('pa"ss,wo rd}7', "a\\b\\\\c9", "пароль 5", "x&y;z=4", "2024!Summer", "12345678", "1234-5678"):
-        yield Secret("json odd", json.dumps({"password": s, "next": "kept"}, ensure_ascii=False), json.dumps(s)[1:-1])
+        yield Secret(
+            "json odd",
+            json.dumps({"password": s, "next": "kept"}, ensure_ascii=False),
+            json.dumps(s, ensure_ascii=False)[1:-1],
+        )
     for text in (
         "password: {}",
         "  password: '{}'",
@@ -204,19 +208,19 @@ def pem(seed: int = 1, kind: str = "RSA ", lines: int = 12) -> list[str]:
 
 
 def _keys() -> Iterator[Secret]:
-    for i, kind in enumerate(("RSA ", "EC ", "OPENSSH ", "ENCRYPTED ", "")):
-        lines = pem(i, kind)
+    for i, of in enumerate(("RSA ", "EC ", "OPENSSH ", "ENCRYPTED ", "")):
+        lines = pem(i, of)
         for body in (lines[1], lines[-2]):
             yield Secret("pem", "\n".join(lines), body)
             yield Secret(
                 "pem in json", json.dumps({"private_key": "\n".join(lines) + "\n", "private_key_id": "7"}), body
             )
             yield Secret("pem in json", json.dumps({"err": json.dumps({"key": "\n".join(lines)})}), body)
-    first, *body, last = pem(9)
+    first, *rest, last = pem(9)
     headers = ["Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-256-CBC,00A1", ""]
-    yield Secret("pem with headers", "\n".join([first, *headers, *body, last]), body[0])
-    yield Secret("pem cut short", "\n".join([first, *body[:3]])[:-9], body[1])
-    yield Secret("pem cut in json", f'{{"err":"{first}\\n{body[0]}"}}', body[0])
+    yield Secret("pem with headers", "\n".join([first, *headers, *rest, last]), rest[0])
+    yield Secret("pem cut short", "\n".join([first, *rest[:3]])[:-9], rest[1])
+    yield Secret("pem cut in json", f'{{"err":"{first}\\n{rest[0]}"}}', rest[0])
 
 
 def secrets() -> list[Secret]:
@@ -224,3 +228,170 @@ def secrets() -> list[Secret]:
     d = _Draw(7)
     of_form = [s for kind, token in tokens().items() for s in _around(kind, token)]
     return [*of_form, *_named(d), *_placed(d), *_keys()]
+
+
+_WORDS = r"""
+max_tokens=4096
+{"token":null,"password":"","secret":false,"api_key":"***"}
+{"password": "", "next": "kept"}
+password: ""
+password=''
+password=
+token=***
+token: ***
+password: ********
+token=xxxxx
+token=<redacted>
+token=[hidden]
+token=$TOKEN
+token=${TOKEN}
+token="$GIT_TOKEN" make
+export TOKEN=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)
+token: /var/run/secrets/kubernetes.io/serviceaccount/token
+token_file=/var/run/secrets/tokens/loki
+--token-file /var/run/secrets/token
+--password-stdin
+docker login -u ci --password-stdin registry:5000
+the --token flag is deprecated, use --token-file
+--token $GIT_TOKEN
+--secret id=npmrc,src=/root/.npmrc
+RUN --mount=type=secret,id=npm npm ci
+secretName: registry-credentials
+"secretName":"registry-credentials"
+imagePullSecrets: [{name: registry-credentials}]
+secret "registry-credentials" not found
+secret: registry-credentials not found
+secrets is forbidden: User "system:serviceaccount:codex-k8s-prod:worker" cannot list resource "secrets"
+MountVolume.SetUp failed for volume "certs": secret "tls" not found
+tokenizer=fast
+tokenizer: "bert-base-uncased"
+{"tokenizer":"cl100k_base","max_tokens":4096}
+token_type=bearer expires_in=3600
+token_count=17
+parse token: unexpected end of input
+read password: permission denied
+get secret: not found
+refresh token: context deadline exceeded
+invalid token: Unauthorized
+SyntaxError: Unexpected token: "}"
+unexpected token: 'else'
+lexer: expected token: identifier, got EOF
+{"msg":"token=","run_id":"3f2a9c1e"}
+{"msg":"password: ","level":"INFO"}
+{"a":"my token="}
+["token=", "b"]
+{"kind":"token","value":"abc"}
+{"type":"secret","name":"registry-credentials"}
+{"hasToken":true,"password_set":false}
+Token:<nil>
+Token:0xc00011a000
+&{Name:x Token:<nil> Password:}
+secret={name:x}
+type Token struct { ID string }
+password_min_length=12
+reset your password at the console
+passwords do not match
+access_key_id is not set
+primary_key=id foreign_key=run_id
+cache_key=web-console-1a2b3c4d5e6f
+sort_key: created_at
+the bearer of news
+Basic usage
+Basic Authentication failed
+Bearer authentication required
+WWW-Authenticate: Bearer realm="https://auth.docker.io/token",service="registry.docker.io"
+www-authenticate: Basic realm="registry"
+Bearer error="invalid_token"
+Bearer authorization_uri=x
+authorization: denied
+--authorization-mode=Node,RBAC
+Authorization: <redacted>
+Authorization: Bearer ***
+Authorization: Bearer $TOKEN
+cookies are fine
+no cookie: not set
+cookie=none
+https://github.com/codex-k8s/codex-k8s.git
+https://example.org:8443/path?x=1#frag
+http://h:80?to=a@b.c
+https://ci:***@github.com/o/r
+https://x-access-token:***@github.com/o/r.git
+https://x-access-token:${GIT_TOKEN}@github.com/o/r.git
+https://x-access-token:$GIT_TOKEN@github.com/o/r.git
+https://ci:xxxxx@github.com/o/r
+https://user@host/
+git@github.com:codex-k8s/codex-k8s.git
+mailto:sre@example.org
+Author: A. Person <a.person+tag@example.org>
+see http://x/y, mail me@example.com
+registry:5000/codex-k8s/web-console@sha256:0
+failed to fetch oauth token: unexpected status from GET request to https://auth.docker.io/token?scope=x%3Apull: 401
+error fetching token: https://auth.docker.io/token?service=registry.docker.io
+{"token_url":"https://auth.example.org/token","token":"https://auth.example.org/t"}
+@octocat fixes #1
+xoxo-hugs-and-kisses
+ghp_short gho_ github_pat_
+glpat-short
+npm_config_cache=/root/.npm
+npm_lifecycle_event=build npm_package_json=/src/package.json
+pypi-mirror.example.org
+hf_hub_download(repo)
+sk-learn is scikit-learn
+disk-usage-of-node risk-assessment-of-the-release
+hvs.example.com
+SG.png
+key-value store
+v1.0-rc1
+AKIA1234
+AIzashort
+eyJhbGciOi
+AccountKey=;
+-----BEGIN CERTIFICATE-----
+want -----BEGIN PRIVATE KEY----- at the start of the file
+tls: found a certificate rather than a PRIVATE KEY
+config?sig=short
+dp.pt.x
+	/src/services/worker/internal/token/keeper.go:118 +0x1d
+github.com/codex-k8s/token.(*Source).Token(0xc00011a000, {0xc00011a000, 0x24})
+INFO[0003] Retrieving image manifest golang:1.24
+INFO[0007] ARG TOKEN
+HEAD is now at 4f2a9c1 token: rotate weekly
+[REDACTED:github-token:3f9a]
+password=[REDACTED:named-secret:00ff]
+curl -sf -u $USER:$PASS https://example.org
+docker run -u 1000:1000 image
+machine learning password policy
+client-key-data: DATA+OMITTED
+client-key-data: REDACTED
+{"auth":true,"author":"somebody else"}
+{"auth":"required-by-policy"}
+""".strip("\n").split("\n")
+
+
+def lookalikes() -> list[str]:
+    """Return texts that hold nothing secret, however random they look."""
+    d = _Draw(11)
+    image = d.base64(900)
+    drawn = [
+        *(f"pushed registry:5000/web-console@sha256:{d.hex(64)}" for _ in range(3)),
+        *(f"HEAD is now at {d.hex(n)} mend" for n in (7, 12, 40)),
+        *(f"{name}={d.uuid()}" for name in ("run_id", "correlation_id", "request-id", "lease_owner", "trace_id")),
+        *(json.dumps({"run_id": d.uuid(), "digest": f"sha256:{d.hex(64)}", "etag": d.hex(32)}) for _ in range(3)),
+        f"codex-k8s-kaniko-web-console-{d.hex(8)}-{d.hex(3)}",
+        f"pod/codex-k8s-run-{d.uuid()} codex-k8s-control-plane-{d.hex(10)}-x7k2p",
+        f"task-{d(_ALNUM, 48)} disk-{d(_ALNUM, 40)}",
+        f"cache-key-{d.hex(32)} TASK{d.hex(32)}",
+        f'<img src="data:image/png;base64,{image}">',
+        f"data:image/svg+xml;base64,{d.base64(300)}",
+        json.dumps({"image": image, "size": 900}),
+        f"integrity sha512-{d.base64(64)}",
+        f"go.sum h1:{d.base64(32)}",
+        f"-----BEGIN CERTIFICATE-----\n{d(_B64, 64)}\n-----END CERTIFICATE-----",
+        f"ssh-ed25519 {d.base64(51)} ci@example.org",
+        f"SHA256:{d(_B64, 43)} fingerprint",
+        f"AKIA{d(_UPPER, 24)}",
+        "=" * 80,
+        "A" * 300,
+        "0123456789" * 30,
+    ]
+    return [*_WORDS, *drawn]

@@ -76,7 +76,8 @@ class _Successes:
 
 
 def _ends_by(done: pd.DataFrame, keys: list[str]) -> dict[Any, Instants]:
-    return {key: np.sort(nanoseconds(group["ended_at"])) for key, group in done.groupby(keys)}
+    at = done[keys].assign(at=nanoseconds(done["ended_at"])).sort_values("at")
+    return {key: ends.to_numpy() for key, ends in at.groupby(keys)["at"]}
 
 
 def _told(lines: pd.DataFrame, signatures: Sequence[Signature]) -> dict[str, Any]:

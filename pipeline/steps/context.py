@@ -111,7 +111,7 @@ def open_context(
         )
     store = Store(settings.lake.uri, options)
     if store.local and Path(store.root).exists() and not Path(store.root).is_dir():
-        raise LakeError(f"the lake {settings.lake.uri} is a file", "set lake.uri to a directory")
+        raise LakeError(f"the lake {store.uri} is a file", "set lake.uri to a directory")
     Records(store).check_format()
     return Context(settings, catalog.load(settings.catalogue.files), store, now, say, remaining_s, written_by)
 

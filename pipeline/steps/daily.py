@@ -13,7 +13,7 @@ from pipeline.signals.verdict import LEVELS
 from pipeline.steps import pull as pulling
 from pipeline.steps.compute import compute
 from pipeline.steps.context import Context
-from pipeline.steps.report import FORMATS, Report, write_daily
+from pipeline.steps.report import FORMATS, Report, folder_of, write_daily
 
 CATCH_UP = 7
 _ENDED = {DONE, INCOMPLETE, TROUBLE}  # exit codes after which a day is not missed
@@ -73,7 +73,7 @@ def fails(verdict: str, fail_on: str | None) -> bool:
 
 
 def _day(ctx: Context, date: dt.date, formats: Collection[str], fail_on: str | None) -> DayRun:
-    ctx.say(f"{date} 00:00–24:00 UTC, lake {ctx.settings.lake.uri}")
+    ctx.say(f"{date} 00:00–24:00 UTC, lake {ctx.store.uri}")
     day = Window.of_day(date)
     pulled = pulling.pull(ctx, Window(day.start, min(day.end, ctx.now)))
     ctx.check_time()
@@ -84,6 +84,9 @@ def _day(ctx: Context, date: dt.date, formats: Collection[str], fail_on: str | N
     )
     report = write_daily(ctx, made, formats)
     ctx.say(f"✓ report  {', '.join(p.name for p in report.files)} in {report.folder}")
+    for earlier in (d for d in made.restated if folder_of(ctx, d.date).is_dir()):
+        again = write_daily(ctx, earlier, formats)
+        ctx.say(f"✓ restated {earlier.date}: its report was made again in {again.folder}")
     over = day.end <= ctx.now
     code = worst(
         SOURCE if any(p.error for p in pulled) else DONE,

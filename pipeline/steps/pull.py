@@ -140,8 +140,9 @@ def _not_configured(records: Records, what: str, window: Window, now: int) -> No
 
 
 def _failed(records: Records, what: str, source: str, window: Window, now: int, error: SourceError) -> None:
-    """Keep that a source failed for the parts that no earlier pull completed."""
-    whole = [r.window for r in records.of(what, window) if r.complete and not r.provisional]
+    """Keep that a source failed, for the parts that no earlier pull knows wholly: what one did know stays known."""
+    settled = [r for r in records.of(what, window) if r.complete is not None and not r.provisional]
+    whole = [part for r in settled for part in subtract(r.window, r.gaps)]
     for part in subtract(window, whole):
         for _, piece in part.days():
             proof = {"error": error.what, "fix": error.fix}

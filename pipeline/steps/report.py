@@ -64,7 +64,7 @@ def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> R
         "html": lambda: render.render_html(view, templates),
         "json": lambda: render.render_summary(numbers),
     }
-    folder = Path(ctx.settings.report.out) / "daily" / str(day.date)
+    folder = folder_of(ctx, day.date)
     files = [folder / _FILES[f] for f in FORMATS if f in formats]
     with _told(ctx.settings.report.out):
         for name, path in ((f, folder / _FILES[f]) for f in FORMATS if f in formats):
@@ -72,6 +72,11 @@ def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> R
         _link_latest(folder.parent.parent)
     todo = tuple(str(t["what"]) for t in view["todo"])
     return Report(day.date, folder, tuple(files), data.verdict, view["sentence"], todo, numbers, day.complete)
+
+
+def folder_of(ctx: Context, date: dt.date) -> Path:
+    """Return where the report of a day goes."""
+    return Path(ctx.settings.report.out) / "daily" / str(date)
 
 
 def report_data(ctx: Context, day: Day) -> ReportData:
@@ -103,7 +108,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         namespaces=settings.kubernetes.namespaces,
         docs_url=settings.report.docs_url,
         max_gap_s=settings.verdict.max_gap,
-        inputs={"lake": settings.lake.uri, "rows": {c.what: c.rows for c in day.coverage}},
+        inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in day.coverage}},
         versions=_versions(ctx, day),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
     )

@@ -22,23 +22,25 @@ _OPEN, _HOLE, _MISSED, _NOVEL, _GONE, _BUDGET, _OTHER, _OVER, _TICKET = range(9)
 
 @dataclass(frozen=True)
 class Todo:
-    """One line: the lowest rank comes first."""
+    """One line: the lowest rank comes first, of one rank what hit most."""
 
     rank: int
     what: Rich
     how: Rich
     doc: Span | None = None
+    hit: int = 0
 
 
 def todo(data: ReportData) -> list[dict[str, Any]]:
     """Return what to do, the most urgent first."""
     made = [*_incidents(data), *_holes(data), *_missed(data), *_gone(data), *_budget(data), *_others(data)]
-    first = sorted(made, key=lambda t: t.rank)[:MOST]
+    first = sorted(made, key=lambda t: (t.rank, -t.hit))[:MOST]
     return [{"what": t.what, "how": t.how, "doc": t.doc} for t in first]
 
 
 def _incidents(data: ReportData) -> Iterator[Todo]:
     by_id = {s.id: s for s in data.signatures}
+    too_long = {r.get("incident_id") for r in data.reasons if r["rule"] == "incident-too-long"}
     for i in records(data.incidents):
         first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
         action = advice(first.first_action) if first else say("")
@@ -52,7 +54,7 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
         to = doc(data, first.runbook) if first else None
         end = instant(i["ended_at"])
         if end is None or end > data.window.end:
-            yield Todo(_OPEN, say(en.TODO_OPEN, **facts), action, to)
+            yield Todo(_OPEN, say(en.TODO_OPEN, **facts), action, to, int(i["failures"]))
             continue
         back = last_before(data, i["class"], i["signatures"])
         template, rank = en.TODO_PLAIN, _OVER
@@ -62,8 +64,9 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
         elif days_known(data) == len(data.history) > 0:
             template = en.TODO_NEW
             rank = _OVER if i["issues"] else _NOVEL
+        rank = _NOVEL if i["incident_id"] in too_long else rank
         how = say(en.TODO_RECOVERED, action=action, at=when(end, data.window))
-        yield Todo(rank, say(template, **facts), how, to)
+        yield Todo(rank, say(template, **facts), how, to, int(i["failures"]))
 
 
 def _no_issue(data: ReportData, i: Mapping[str, Any]) -> Rich:
