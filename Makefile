@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= aislot-demo
-PYTEST := $(BIN)/python -m pytest
-# quick tests need no server and no browser: a developer's loop
-QUICK := -m "not live and not browser and not slow"
+# a file's tests stay together, because they share what is dear to make
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test quick slow check servers stack bench install wheel clean
 .DEFAULT_GOAL := demo
@@ -16,8 +15,9 @@ demo: $(BIN)/aislot
 test: $(VENV)/.dev servers
 	$(PYTEST) -m "not slow"
 
+# a developer's loop: no server, no browser, no process
 quick: $(VENV)/.dev
-	$(PYTEST) $(QUICK)
+	$(PYTEST) -m "not live and not browser and not command and not slow"
 
 slow: $(VENV)/.dev servers
 	$(PYTEST) -m slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,6 +108,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str((folder / "here/out/daily/2026-02-26/report.html").resolve())
     return folder / "here"
+
+
+@pytest.fixture
+def site(demo: Path, tmp_path: Path) -> Path:
+    """Make a folder of its own with the demo's dump and an aislot.toml."""
+    shutil.copytree(demo / "dump", tmp_path / "dump")
+    (tmp_path / "aislot.toml").write_text('[kubernetes]\ndump = "dump"\n', encoding="utf-8")
+    return tmp_path
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker

@@ -14,6 +14,8 @@ import pytest
 from pipeline import catalog, settings
 from tests.command import aislot, environment
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {"make demo", "make test", "pip install ."}  # test_install.py runs them; .ci/run is `make test`
