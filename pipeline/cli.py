@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from pipeline import __version__
-from pipeline.errors import BUG, DONE, INCOMPLETE, TERMINATED, TROUBLE, AislotError, UsageError, worst
+from pipeline.errors import BUG, DONE, INCOMPLETE, INTERRUPTED, TERMINATED, TROUBLE, AislotError, UsageError, worst
 from pipeline.terminal import NORMAL, QUIET, Terminal
 
 if TYPE_CHECKING:
@@ -321,7 +321,8 @@ def _exit(code: int) -> None:
 
 def main() -> NoReturn:
     """Run `aislot`; every error ends with its exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stopped)
     debug = "--debug" in sys.argv
     try:
         app()
@@ -339,5 +340,8 @@ def main() -> NoReturn:
     sys.exit(DONE)
 
 
-def _terminated(_signal: int, _frame: object) -> NoReturn:
-    sys.exit(TERMINATED)
+def _stopped(number: int, _frame: object) -> NoReturn:
+    """End at once: an exception could be swallowed where it is raised, and the lake is safe even from a kill."""
+    word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
+    os.write(2, f"\n{word}: what was written is whole; run the same command again and it goes on\n".encode())
+    os._exit(code)

@@ -100,7 +100,7 @@ def test_a_report_folder_that_cannot_be_written_is_said(site: Path) -> None:
 
 def test_nothing_configured_is_grey_never_no_failures(tmp_path: Path) -> None:
     done = aislot("daily", "--date", DATE, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 4, done.stderr
     text = (tmp_path / "out/daily" / DATE / "report.md").read_text("utf-8")
     assert "GREY" in text
     assert "Nothing failed" not in text
@@ -159,5 +159,6 @@ def test_interrupted_ends_with_130_and_terminated_with_143(site: Path) -> None:
         assert child.stderr is not None
         child.stderr.readline()
         child.send_signal(number)
-        child.communicate(timeout=60)
+        said = child.communicate(timeout=60)[1]
         assert child.returncode == code
+        assert "run the same command again" in said

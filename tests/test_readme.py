@@ -18,7 +18,13 @@ pytestmark = pytest.mark.command
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = {"make demo", "make test", "pip install ."}  # test_install.py runs them; .ci/run is `make test`
+ELSEWHERE = {
+    "make demo",
+    "make test",
+    "pip install .",
+    "python3 -m venv .venv",
+    ". .venv/bin/activate",
+}  # test_install.py runs them; .ci/run is `make test`
 
 
 def blocks(language: str) -> list[str]:

@@ -301,13 +301,17 @@ NO_ATTEMPT, NOT_RECOVERED, NO_ISSUE = "no attempt seen", "not recovered", "none 
 
 def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
     """Say by how many signatures how many runs failed."""
-    by = counted(signatures, "signature") if signatures else "no known signature"
+    by = (
+        counted(signatures, "combination of signatures", "combinations of signatures")
+        if signatures
+        else "no known signature"
+    )
     return by if runs is None else f"{by}, {'at least ' if unsure else ''}{counted(runs, 'run')}"
 
 
 # error stream
 STREAM_NOTE = (
-    "Lines per 15 min, each row on its own scale; lines are not failures: one failure is logged by job pod, "
+    "Lines of every app per 15 min, each row on its own scale; a line may have two signatures, and lines are not failures: one is logged by job pod, "
     "control-plane and worker."
 )
 STREAM_OTHER = "other WARN and ERROR"

@@ -11,7 +11,7 @@ from pipeline.errors import DONE, INCOMPLETE, SOURCE, TROUBLE, AislotError, wors
 from pipeline.model import Window, instant_text
 from pipeline.signals.verdict import LEVELS
 from pipeline.steps import pull as pulling
-from pipeline.steps.compute import compute
+from pipeline.steps.compute import Day, compute
 from pipeline.steps.context import Context
 from pipeline.steps.report import FORMATS, Report, folder_of, write_daily
 
@@ -90,11 +90,16 @@ def _day(ctx: Context, date: dt.date, formats: Collection[str], fail_on: str | N
     over = day.end <= ctx.now
     code = worst(
         SOURCE if any(p.error for p in pulled) else DONE,
-        DONE if made.complete and over else INCOMPLETE,
+        DONE if made.complete and over and not _nobody_asked(made) else INCOMPLETE,
         TROUBLE if fails(report.verdict, fail_on) else DONE,
     )
     ctx.records.put_run(_run(ctx, date, report, pulled, code))
     return DayRun(report, pulled, code)
+
+
+def _nobody_asked(made: Day) -> bool:
+    """Tell whether neither jobs nor logs were configured: such a day says nothing, and a scheduler must notice."""
+    return any(r["rule"] == "no-source" for r in made.verdict.reasons)
 
 
 def _run(ctx: Context, date: dt.date, report: Report, pulled: Sequence[pulling.Pulled], code: int) -> Mapping[str, Any]:

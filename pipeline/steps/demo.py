@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipeline import settings as config
-from pipeline.errors import LakeError
+from pipeline.errors import LakeError, UsageError
 from pipeline.steps.context import Context, Say, open_context
 from pipeline.steps.daily import DayRun, daily
 
@@ -28,7 +28,9 @@ def settings(folder: Path) -> config.Settings:
 
 
 def unpack(folder: Path) -> list[Path]:
-    """Write the embedded dump to `folder/dump`. Raises LakeError where that cannot be written."""
+    """Write the embedded dump to `folder/dump`. Raises UsageError beside a lake of somebody else's, LakeError."""
+    if (folder / "lake").exists() and not (folder / "dump").exists():
+        raise UsageError(f"{folder} holds a lake that is not the demo's", "name another folder with --dir")
     data = resources.files("pipeline").joinpath("_demo/dump.zip").read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:

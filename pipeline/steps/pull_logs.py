@@ -63,9 +63,14 @@ def work_of(ctx: Context) -> LogWork:
         ctx.catalogue.signatures,
         ctx.now,
         ctx.now - ns(settings.settle),
-        catalog.fingerprint(door.endpoint.shown(), settings.tenant, *settings.selectors),
+        # another signature or redaction rule makes other rows of the same lines: they are read again
+        catalog.fingerprint(door.endpoint.shown(), settings.tenant, *settings.selectors, *_rules(ctx)),
         lokis[0].version(),
     )
+
+
+def _rules(ctx: Context) -> list[str]:
+    return [repr(r) for r in (*ctx.catalogue.signatures, *ctx.catalogue.redaction)]
 
 
 def pull_logs(ctx: Context, window: Window) -> Iterator[CellResult]:

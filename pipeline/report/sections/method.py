@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from pipeline.report import english as en
@@ -15,7 +16,8 @@ _OWN = ("aislot", "queries")
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `short` (one line), `lines`, `command`."""
-    command = f"aislot report daily --date {data.date}"
+    lake = str(data.inputs.get("lake", "lake"))
+    command = f"aislot report daily --date {data.date}" + (f" --lake {shlex.quote(lake)}" if lake != "lake" else "")
     return {
         "note": "",
         "short": say(

@@ -17,7 +17,7 @@ from pipeline.report.text import instant, minute, number, percent, when
 
 MOST = 3
 # what is still broken, what hides the verdict, what would have told nobody; then what may come back, and policy
-_OPEN, _HOLE, _MISSED, _NOVEL, _GONE, _BUDGET, _OTHER, _OVER, _TICKET = range(9)
+_OPEN, _HOLE, _MISSED, _NOVEL, _GONE, _BUDGET, _OVER, _OTHER, _TICKET = range(9)
 
 
 @dataclass(frozen=True)
