@@ -222,7 +222,7 @@ def test_failures_without_a_run_make_the_number_of_runs_a_lower_bound() -> None:
     assert kinds["none (other)"]["runs"] is None
     assert kinds["none (other)"]["issues"] is None
     assert kinds["build-ref"]["runs"] == "1"
-    assert failed.section(data)["note"] == "1 signature, at least 1 run"
+    assert failed.section(data)["note"] == "1 combination of signatures, at least 1 run"
 
 
 def test_a_run_without_an_issue_is_told_from_one_whose_issue_is_not_known() -> None:

@@ -311,7 +311,8 @@ def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
 
 # error stream
 STREAM_NOTE = (
-    "Lines of every app per 15 min, each row on its own scale; a line may have two signatures, and lines are not failures: one is logged by job pod, "
+    "Lines of every app per 15 min, each row on its own scale; a line may have two signatures, "
+    "and lines are not failures: one is logged by job pod, "
     "control-plane and worker."
 )
 STREAM_OTHER = "other WARN and ERROR"
