@@ -30,6 +30,7 @@ NAME = "aislot"
 _SETTINGS_FILE = "aislot.toml"
 _LOCK_WAIT_S = 600.0
 _DEBUG = 3
+_FIRST_YEAR = 2014
 
 app = typer.Typer(
     name=NAME,
@@ -219,7 +220,7 @@ def daily(
     ctx: typer.Context,
     date: MaybeDay = None,
     catch_up: Annotated[
-        int | None, typer.Option("--catch-up", min=0, help="How many missed days to do first (default 7).")
+        int | None, typer.Option("--catch-up", min=0, max=366, help="How many missed days to do first (default 7).")
     ] = None,
     formats: Formats = "md,html,json",
     lang: Lang = None,
@@ -300,9 +301,12 @@ def _window(context: Context, date: str | None, since: str | None, until: str | 
 
 def _date(text: str) -> dt.date:
     try:
-        return dt.date.fromisoformat(text)
+        day = dt.date.fromisoformat(text)
     except ValueError as e:
-        raise UsageError(f"--date {text!r} is no day", "write it as 2026-02-26") from e
+        raise UsageError(f"--date {text!r} is not a day", "write it as 2026-02-26") from e
+    if day.year < _FIRST_YEAR:
+        raise UsageError(f"--date {text} is before there was any Kubernetes", "write it as 2026-02-26")
+    return day
 
 
 def _check_level(fail_on: str | None) -> None:

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,20 @@ class Redactor:
             out[i], some = self.text(out[i] or "")
             found += some
         return out, found
+
+    def table(self, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Redact columns of text, and of maps the values; each distinct map is looked at once."""
+        for name in columns:
+            values, kind = table[name].to_pylist(), table.schema.field(name).type
+            if pa.types.is_map(kind):
+                maps = {tuple(v): [(k, self.text(t)[0]) for k, t in v] for v in values if v}
+                clean: list[Any] = [v and maps[tuple(v)] for v in values]
+            else:
+                clean, _ = self.many(values)
+            table = table.set_column(
+                table.schema.get_field_index(name), table.schema.field(name), pa.array(clean, kind)
+            )
+        return table
 
     def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Redact secrets that spread over the texts of one stream: position -> rule and what that text becomes.

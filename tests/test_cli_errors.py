@@ -20,7 +20,7 @@ DATE = "2026-02-26"
     ("arguments", "code", "said"),
     [
         (["daily", "--date", "2999-01-01"], 2, "is in the future"),
-        (["daily", "--date", "yesterday"], 2, "is no day"),
+        (["daily", "--date", "yesterday"], 2, "is not a day"),
         (["daily", "--fail-on", "purple"], 2, "is no verdict"),
         (["daily", "--max-runtime", "soon"], 2, "is not a duration"),
         (["daily", "--date", DATE, "--format", "pdf"], 2, "no report is made as 'pdf'"),

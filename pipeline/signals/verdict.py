@@ -48,8 +48,27 @@ def verdict(
         *_failed(failed),
         *_objectives(slo),
     ]
-    reasons.sort(key=lambda r: (LEVELS.index(r["level"]), r["at"] is None, instant_of(r["at"] or _NEVER), r["rule"]))
-    return Verdict(reasons[0]["level"] if reasons else "green", reasons)
+    return _judged(reasons)
+
+
+def with_failed_sources(judged: Verdict, failed: Sequence[tuple[str, str, str]]) -> Verdict:
+    """Add the sources (what, source, error) that failed in this very run, though an earlier one may have had all of them.
+
+    Those that a hole with an error names already are not said twice.
+    """
+    named = {(r["what"], r["source"]) for r in judged.reasons if r["rule"] == "hole" and r.get("error")}
+    more = [
+        _reason("source-failed", "grey", None, f"{what} of {source}: {error}", what=what, source=source, error=error)
+        for what, source, error in failed
+        if (what, source) not in named
+    ]
+    return _judged([*judged.reasons, *more]) if more else judged
+
+
+def _judged(reasons: Sequence[dict[str, Any]]) -> Verdict:
+    key = [(LEVELS.index(r["level"]), r["at"] is None, instant_of(r["at"] or _NEVER), r["rule"]) for r in reasons]
+    ordered = [r for _, r in sorted(zip(key, reasons, strict=True), key=lambda pair: pair[0])]
+    return Verdict(ordered[0]["level"] if ordered else "green", ordered)
 
 
 def _reason(rule: str, level: str, at: int | None, text: str, **facts: Any) -> dict[str, Any]:

@@ -196,6 +196,8 @@ def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs", t
 
 def _job(job: Mapping[str, Any]) -> dict[str, Any]:
     meta, status = job["metadata"], job.get("status") or {}
+    if not all(isinstance(meta[k], str) for k in ("name", "namespace")):
+        raise TypeError("its name or namespace is no text")
     met = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
     failed, complete = met.get("Failed"), met.get("Complete")
     labels = {k: v for k, v in (meta.get("labels") or {}).items() if k.startswith(_KEPT_LABELS)}

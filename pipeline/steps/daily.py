@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from typing import Any
 
 from pipeline.errors import DONE, INCOMPLETE, SOURCE, TROUBLE, AislotError, worst
 from pipeline.model import Window, instant_text
-from pipeline.signals.verdict import LEVELS
+from pipeline.signals.verdict import LEVELS, with_failed_sources
 from pipeline.steps import pull as pulling
 from pipeline.steps.compute import Day, compute
 from pipeline.steps.context import Context
-from pipeline.steps.report import FORMATS, Report, folder_of, write_daily
+from pipeline.steps.report import FORMATS, Report, check_wishes, folder_of, write_daily
 
 CATCH_UP = 7
 _ENDED = {DONE, INCOMPLETE, TROUBLE}  # exit codes after which a day is not missed
@@ -59,6 +60,7 @@ def daily(
 
     Raises UsageError, LakeError, StoppedError.
     """
+    check_wishes(ctx, formats)
     return [_day(ctx, d, formats, fail_on) for d in days]
 
 
@@ -78,6 +80,8 @@ def _day(ctx: Context, date: dt.date, formats: Collection[str], fail_on: str | N
     pulled = pulling.pull(ctx, Window(day.start, min(day.end, ctx.now)))
     ctx.check_time()
     made = compute(ctx, date)
+    failed = [(p.what, p.source, p.error.what) for p in pulled if p.error is not None]
+    made = dataclasses.replace(made, verdict=with_failed_sources(made.verdict, failed))
     total = made.totals["all"]
     ctx.say(
         f"✓ compute {total['finished']} finished attempts, {total['failed']} failed, {len(made.incidents)} incidents"

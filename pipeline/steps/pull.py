@@ -72,6 +72,7 @@ def _one(ctx: Context, what: str, window: Window) -> Pulled:
         try:
             records += ask(ctx, window)
         except SourceError as e:
+            e.what = ctx.redactor().text(e.what)[0]  # a server's own words, which are kept and shown
             _failed(ctx.records, what, source, window, ctx.now, e)
             failure = e
     source = sources[0][0]

@@ -19,6 +19,15 @@ from pipeline.steps.context import Context
 from pipeline.steps.pull_logs import keep_all
 
 _NAME = re.compile(r"[a-z0-9-]+")
+_SAID = (
+    "run_id",
+    "repository",
+    "job_namespace",
+    "job_name",
+    "phase",
+    "run_status",
+    "comment_url",
+)  # free text in comments
 
 
 def logs(ctx: Context, window: Window) -> list[PullRecord]:
@@ -44,6 +53,7 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     taken, seen = _snapshots(ctx), _events(ctx)
     spans = [[*kubectl.job_windows(taken, k), *_events_cover(ctx, seen)] for k in _golden(ctx)]
     table = pa.concat_tables([s.rows for s in taken]) if taken else schemas.empty("job_snapshots")
+    table = ctx.redactor().table(table, ("labels", "reason"))
     wide = window.widen(DAY_NS, DAY_NS)
     rows = in_window(table, "job_snapshots", wide)
     ctx.tables.replace("job_snapshots", wide, rows, merge=union(schemas.TABLES["job_snapshots"].key))
@@ -65,7 +75,7 @@ def events(ctx: Context, window: Window) -> list[PullRecord]:
     """Read Kubernetes events; each list covers the hour before its newest."""
     seen = _events(ctx)
     table = pa.concat_tables(seen) if seen else schemas.empty("events")
-    table = _redacted(ctx, table, ("message",))
+    table = ctx.redactor().table(table, ("message", "reason", "type"))
     covered = _events_cover(ctx, seen)
     key = ("uid", "ts", "namespace", "object_name", "reason", "message")
     records = []
@@ -94,7 +104,8 @@ def keep_links(
     ctx: Context, window: Window, comments: Collection[Mapping[str, Any]], table: pa.Table, proof: dict[str, Any]
 ) -> list[PullRecord]:
     """Write links to `issue_runs`, each under the day of its comment, in place of what that comment said before."""
-    read = {c.get("html_url") for c in comments}
+    table = ctx.redactor().table(table, _SAID)
+    read = {url for c in comments if isinstance(url := c.get("html_url"), str)}
 
     def newer(old: pa.Table, new: pa.Table) -> pa.Table:
         keep = [i for i, url in enumerate(old["comment_url"].to_pylist()) if url not in read]
@@ -151,9 +162,10 @@ def _logs(ctx: Context, window: Window) -> Iterator[Log]:
 
 
 def _covered_by_logs(found: Iterable[Log], deployments: Sequence[str]) -> list[Window]:
-    """Return where every deployment that has a log has it: each from its first to its last line."""
-    windows = [w for log in found if log.name in deployments and (w := log.window)]
-    if not windows:
+    """Return where every deployment has a log: each from its first to its last line."""
+    known = {log.name: log.window for log in found}
+    windows = [w for name in deployments if (w := known.get(name))]
+    if not windows or len(windows) < len(deployments):  # an absent or empty log of one hides what it wrote
         return []
     start, end = max(w.start for w in windows), min(w.end for w in windows)
     return [Window(start, end)] if start < end else []
@@ -169,16 +181,6 @@ def _method(ctx: Context) -> str:
 
 def _first(rows: pa.Table, key: Sequence[str]) -> pa.Table:
     return union(key)(rows.slice(0, 0), rows)
-
-
-def _redacted(ctx: Context, table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    redactor = ctx.redactor()
-    for name in columns:
-        clean, _ = redactor.many(table[name].to_pylist())
-        table = table.set_column(
-            table.schema.get_field_index(name), table.schema.field(name), pa.array(clean, pa.string())
-        )
-    return table
 
 
 def _ends(table: pa.Table, column: str) -> dict[str, int]:

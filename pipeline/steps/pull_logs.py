@@ -102,7 +102,9 @@ def pull_cell(work: LogWork, window: Window, counted: Sequence[Sequence[int]]) -
     records = Records(work.store)
     known = [r for r in records.of("logs", window) if r.window == window and r.fingerprint == work.fingerprint]
     before = known[-1] if known else None
-    if before and not before.provisional and before.complete and not _grew(before, counted):
+    # the record speaks of the rows it was written with: where the lake has lost some, they are read again
+    whole = before is not None and _rows(work, window) >= before.rows
+    if before and whole and not before.provisional and before.complete and not _grew(before, counted):
         record = _again(before, counted, work.now)
         records.put(record)
         return CellResult(record, read_again=False)
@@ -112,6 +114,10 @@ def pull_cell(work: LogWork, window: Window, counted: Sequence[Sequence[int]]) -
     record = _record(work, window, cells, found, table)
     records.put(record)
     return CellResult(record, read_again=True)
+
+
+def _rows(work: LogWork, window: Window) -> int:
+    return int(Tables(work.store).read("logs", window, ["ts"]).num_rows)
 
 
 def keep_all(old: pa.Table, new: pa.Table) -> pa.Table:

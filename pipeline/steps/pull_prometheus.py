@@ -45,6 +45,7 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     label = catalog.Raw(target.namespace_label)
     text = _query(ctx, "job_samples", namespace_label=label, namespaces=namespaces)
     samples = prometheus.job_samples(server.series(text, asked), ctx.settings.kubernetes.namespaces)
+    samples = ctx.redactor().table(samples, ("labels",))
     ctx.tables.replace("scrapes", asked, scrapes, merge=union(schemas.TABLES["scrapes"].key))
     ctx.tables.replace("job_samples", asked, samples, merge=union(schemas.TABLES["job_samples"].key))
     known = schemas.to_frame(in_window(scrapes, "scrapes", asked))
@@ -72,6 +73,8 @@ def alerts(ctx: Context, window: Window) -> list[PullRecord]:
         evaluations, method = prometheus.instants(server.series(_query(ctx, "server_scrapes"), asked)), "server scrapes"
     starts = [round(v * NS) for v in prometheus.values(server.series(_query(ctx, "server_starts"), asked))]
     table = firing.firing(_by_series(found), evaluations, starts, asked.end, rules)
+    labels = ctx.redactor().table(schemas.from_frame("alerts", table), ("labels",))
+    table = schemas.to_frame(labels)
     _join_alerts(ctx, asked, table)
     usual, version = coverage.usual_interval(evaluations), server.version()
     records = []

@@ -16,6 +16,7 @@ from pipeline.errors import LakeError, UsageError
 from pipeline.model import Window
 from pipeline.report import render
 from pipeline.report.view import ReportData, daily_view, summary
+from pipeline.settings import without_user_info
 from pipeline.steps.compute import Day, derive
 from pipeline.steps.context import Context
 
@@ -50,13 +51,18 @@ def report_daily(ctx: Context, date: dt.date, formats: Collection[str] = FORMATS
     return write_daily(ctx, derive(ctx, date), formats)
 
 
-def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> Report:
-    """Write the report of a day that was just computed. Raises UsageError, LakeError."""
+def check_wishes(ctx: Context, formats: Collection[str]) -> None:
+    """Refuse a format or a language that no report has, before anything is done. Raises UsageError."""
     unknown = sorted(set(formats) - set(FORMATS))
-    if unknown:
-        raise UsageError(f"no report is made as {unknown[0]!r}", f"choose from {', '.join(FORMATS)}")
+    if unknown or not formats:
+        raise UsageError(f"no report is made as {unknown[0] if unknown else ''!r}", f"choose from {', '.join(FORMATS)}")
     if ctx.settings.report.lang != "en":
         raise UsageError(f"report.lang {ctx.settings.report.lang!r} is not known", "set report.lang to en")
+
+
+def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> Report:
+    """Write the report of a day that was just computed. Raises UsageError, LakeError."""
+    check_wishes(ctx, formats)
     data = report_data(ctx, day)
     view, numbers, templates = daily_view(data), summary(data), catalog.data_dir("reports")
     makers = {
@@ -67,8 +73,7 @@ def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> R
     folder = folder_of(ctx, day.date)
     files = [folder / _FILES[f] for f in FORMATS if f in formats]
     with _told(ctx.settings.report.out):
-        for name, path in ((f, folder / _FILES[f]) for f in FORMATS if f in formats):
-            _put(path, makers[name]())
+        _put({folder / _FILES[f]: makers[f]() for f in FORMATS if f in formats})
         _link_latest(folder.parent.parent)
     todo = tuple(str(t["what"]) for t in view["todo"])
     return Report(day.date, folder, tuple(files), data.verdict, view["sentence"], todo, numbers, day.complete)
@@ -106,7 +111,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         ambiguous=day.ambiguous,
         left_out=day.left_out,
         namespaces=settings.kubernetes.namespaces,
-        docs_url=settings.report.docs_url,
+        docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
         inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in day.coverage}},
         versions=_versions(ctx, day),
@@ -147,15 +152,19 @@ def _versions(ctx: Context, day: Day) -> dict[str, str]:
     return {"aislot": ctx.written_by, "queries": ctx.catalogue.version} | servers
 
 
-def _put(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader meets the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _put(texts: Mapping[Path, str]) -> None:
+    """Replace files once all of them are written: a reader meets one report, not parts of two."""
+    mark = secrets.token_hex(4)
+    temporary = {path: path.with_name(f".{path.name}.{mark}") for path in texts}
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary[path].write_text(text, encoding="utf-8", newline="\n")
+        for path, made in temporary.items():
+            made.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for made in temporary.values():
+            made.unlink(missing_ok=True)
 
 
 def _link_latest(out: Path) -> None:

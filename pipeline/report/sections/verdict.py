@@ -140,6 +140,9 @@ def _said(data: ReportData, held: Sequence[Mapping[str, Any]]) -> list[Rich]:
     rule = str(held[0]["rule"])
     if rule == "hole":
         return [_holes(data, same) for _, same in hidden(data)]
+    if rule == "source-failed":
+        form = en.REASONS["hole-error"]
+        return [say(form, source=source_name(r["what"], r["source"]), error=code(r["error"])) for r in held]
     if rule in _MANY and len(held) > 1:
         return [say(en.REASONS[f"{rule}s"], n=len(held), at=when(held[0]["at"], data.window))]
     rest = len(held) - _NAMED
