@@ -60,6 +60,16 @@ class Redactor:
         return _ESCAPE.sub(_written, text)
 
     def _redacted(self, text: str) -> tuple[str, Counter[str]]:
+        """Look until nothing is found: what one rule took away may have hidden where another secret ends."""
+        found: Counter[str] = Counter()
+        some = True
+        while some:
+            text, more = self._once(text)
+            some = bool(more)
+            found += more
+        return text, found
+
+    def _once(self, text: str) -> tuple[str, Counter[str]]:
         found: Counter[str] = Counter()
         for rule, pattern, hint in self._rules:
             if hint.search(text):

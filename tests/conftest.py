@@ -10,11 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import hypothesis
 import pytest
 
 from tests.command import aislot
 from tests.servers.find import MissingError, find_chromium
 from tests.servers.run import LokiServer, LokiWith, NewPrometheus, PrometheusServer, Settings
+
+# where a change is judged the same examples are tried each time; a developer's runs go on looking for others
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 _LIVE = {"loki_server", "loki_with", "new_loki", "prometheus_server", "new_prometheus"}
 _SKIPPED = "not run: "
