@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
 _EPOCH = dt.date(1970, 1, 1)
@@ -148,6 +151,48 @@ class Entry(NamedTuple):
     line: str
     labels: Mapping[str, str]
     metadata: Mapping[str, str]
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Run(NamedTuple):
+    """How many rows that follow each other have the same stream labels and structured metadata, each sorted by name."""
+
+    labels: Pairs
+    metadata: Pairs
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Log entries as columns: `ts` (int64, ns) and `lines` by row, and the runs that the rows belong to, in their order.
+
+    Rows of a run need not be in time order.
+    """
+
+    ts: npt.NDArray[np.int64]
+    lines: list[str]
+    runs: Sequence[Run]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Block:
+        """Return entries as columns, those of one stream and metadata together."""
+        groups: dict[tuple[Pairs, Pairs], list[Entry]] = {}
+        for e in entries:
+            groups.setdefault((tuple(sorted(e.labels.items())), tuple(sorted(e.metadata.items()))), []).append(e)
+        rows = [e for group in groups.values() for e in group]
+        ts = np.array([e.ts for e in rows], dtype=np.int64)
+        return cls(ts, [e.line for e in rows], [Run(*key, len(group)) for key, group in groups.items()])
+
+    def entries(self) -> list[Entry]:
+        """Return the rows as entries, in their order."""
+        origins = [(dict(run.labels), dict(run.metadata)) for run in self.runs for _ in range(run.rows)]
+        columns = zip(self.ts.tolist(), self.lines, origins, strict=True)
+        return [Entry(ts, line, labels, metadata) for ts, line, (labels, metadata) in columns]
 
 
 @dataclass(frozen=True, slots=True)
