@@ -188,6 +188,11 @@ class Block:
         ts = np.array([e.ts for e in rows], dtype=np.int64)
         return cls(ts, [e.line for e in rows], [Run(*key, len(group)) for key, group in groups.items()])
 
+    def identities(self) -> list[tuple[int, str, Pairs, Pairs]]:
+        """Return what makes each row the entry that it is."""
+        whose = ((run.labels, run.metadata) for run in self.runs for _ in range(run.rows))
+        return [(ts, line, *origin) for ts, line, origin in zip(self.ts.tolist(), self.lines, whose, strict=True)]
+
     def entries(self) -> list[Entry]:
         """Return the rows as entries, in their order."""
         origins = [(dict(run.labels), dict(run.metadata)) for run in self.runs for _ in range(run.rows)]

@@ -24,12 +24,14 @@ _LINGER_NOT = b"\1\0\0\0\0\0\0\0"  # so that closing a connection resets it
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; `form` holds the parameters of its address or of its posted form."""
+    """One request; `form` holds the parameters of its address or of its posted form, `target` and `body` are as they came."""
 
     method: str
     path: str
     form: Form
     headers: Mapping[str, str]
+    target: str = ""
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _play(self) -> None:
         address = urlsplit(self.path)
         length = int(self.headers.get("Content-Length", "0"))
-        text = self.rfile.read(length).decode() if length else address.query
-        form = dict(parse_qsl(text, keep_blank_values=True))
-        say = self.server.faults.answer(Asked(self.command, address.path, form, dict(self.headers)))
+        body = self.rfile.read(length)
+        form = dict(parse_qsl(body.decode() if length else address.query, keep_blank_values=True))
+        asked = Asked(self.command, address.path, form, dict(self.headers), self.path, body)
+        say = self.server.faults.answer(asked)
         with suppress(ConnectionError):
             self._say(say)
             self._end(say)

@@ -68,19 +68,28 @@ class Server:
                 object.__setattr__(self, "password", Secret(found[1]))
 
 
+# a selector and nothing behind it: what filters lines loses lines, silently
+_MATCHER = r"""\s*[A-Za-z_][A-Za-z0-9_]*\s*(?:=~|!~|!=|=)\s*(?:"(?:[^"\\]|\\.)*"|`[^`]*`)\s*"""
+_SELECTOR = re.compile(rf"\s*\{{{_MATCHER}(?:,{_MATCHER})*,?\s*\}}\s*")
+
+
 @dataclass(frozen=True)
 class Loki(Server):
-    """Where the logs come from."""
+    """Where the logs come from; `daily` counts the days of `audit` before its own again, in search of late lines."""
 
     selectors: tuple[str, ...] = ('{namespace="codex-k8s-prod"}',)
     workers: int = 4
     settle: Seconds = Seconds(900.0)
+    audit: Seconds = Seconds(7 * 86400.0)
     labels: LabelNames = field(default_factory=LabelNames)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.selectors:
             raise ValueError("selectors must name at least one stream")
+        for selector in self.selectors:
+            if not _SELECTOR.fullmatch(selector):
+                raise ValueError(f'selectors choose streams, {{name="value"}} and no more: {selector!r} is none')
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.model import NS, Coverage, PullRecord, Window, merge, subtract
 
 HOLE_FACTOR = 2.5
+_FOR_PULLS = {"steps", "edge"}  # what a later pull compares its counts with
 _ORDER = (
     ("logs", "loki"),
     ("jobs", "prometheus"),
@@ -135,18 +136,16 @@ def _latest(records: Sequence[PullRecord], window: Window) -> list[PullRecord]:
 
 
 def _proof(records: Iterable[PullRecord]) -> dict[str, Any]:
-    """Add up counts; of first and last the extremes; of texts the last."""
+    """Add up counts; of first and last the extremes; of texts the last. What is for the next pull alone is left out."""
     total: dict[str, Any] = {}
     for r in records:
         for key, value in r.proof.items():
-            if value is None:
+            if value is None or key in _FOR_PULLS:
                 continue
             if key == "first":
                 total[key] = min(total.get(key, value), value)
             elif key == "last":
                 total[key] = max(total.get(key, value), value)
-            elif key == "counted":
-                total[key] = total.get(key, 0) + (sum(map(sum, value)) if isinstance(value, list) else value)
             elif isinstance(value, dict):
                 below = total.setdefault(key, {})
                 for k, v in value.items():

@@ -121,7 +121,7 @@ def _summary(what: str, records: Sequence[PullRecord]) -> str:
     unit = {"logs": "lines", "jobs": jobs, "alerts": "intervals", "events": "events", "issues": "links"}[what]
     text = f"{rows:>9,} {unit}"
     if what == "logs" and any("counted" in r.proof for r in records):
-        counted = sum(sum(map(sum, r.proof.get("counted", []))) for r in records)
+        counted = sum(r.proof.get("counted", 0) for r in records)
         text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
     if what == "jobs":
         scrapes = Counter[str]()

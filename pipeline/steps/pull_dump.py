@@ -16,7 +16,7 @@ from pipeline.model import DAY_NS, Entry, PullRecord, Window, instant_of, instan
 from pipeline.sources import github, kubectl
 from pipeline.sources.kubectl import Dump, Live, Log, Snapshot
 from pipeline.steps.context import Context
-from pipeline.steps.pull_logs import keep_all
+from pipeline.steps.log_cells import keep_all
 
 _NAME = re.compile(r"[a-z0-9-]+")
 _SAID = (

@@ -1,0 +1,207 @@
+"""One Loki as one tenant sees it: one question at a time, each answer read whole before anything of it counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import TooLarge, Transient
+from pipeline.model import NS, Block, Run, Window
+from pipeline.sources.http import Door, Reply
+from pipeline.sources.loki import answers
+from pipeline.sources.loki.answers import NOTHING, RAW_STATUS, Answer, Int64s, Limits
+from pipeline.sources.loki.streams import Streams, Unclear
+
+STEP_NS = 10 * NS
+DEFAULT_LIMIT = 5000
+_MS = 1_000_000
+_QUIET = {"Cache-Control": "no-cache"}  # an empty answer may be cached; ours must be today's
+_APART = {**_QUIET, "X-Loki-Response-Encoding-Flags": "categorize-labels"}
+_LEAST_COUNTED = 3600 * NS  # counting less at once is never too much to ask of a server that is well
+_RANGE = "/loki/api/v1/query_range"
+_AT, _LINE = "aislot_at", "aislot_line"
+_ONLY_TENANT = "fake"  # what a Loki without tenants calls its one
+_BEYOND_ANY_LIMIT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The LogQL of queries/, with `${selector}`, `${range}`, `${label}` and `${at}` to be filled in here."""
+
+    fetch: str
+    count: str
+    count_by_app: str
+    count_instant: str
+    lines_at: str
+
+
+@dataclass(frozen=True)
+class Loki:
+    """What `selector` chooses of one Loki; `app` is the label that says which app writes a stream.
+
+    Every question may be about less: `where` is that selector with more matchers, or with predicates behind it.
+    """
+
+    door: Door
+    texts: Texts
+    selector: str
+    app: str = "app"
+    limit: int = DEFAULT_LIMIT
+
+    def counts(self, window: Window) -> dict[str, Int64s]:
+        """Count by app every step `(t - 10 s, t]` of a window on that grid: one call where Loki can. Raises SourceError.
+
+        Where there are more apps than Loki counts apart, the whole is counted, under the name "".
+        """
+        try:
+            query = self.texts.count_by_app.replace("${label}", self.app)
+            return self._counts(query, window)
+        except TooLarge as e:
+            if "series" not in e.what:
+                raise
+            return self._counts(self.texts.count, window)
+
+    def _counts(self, query: str, window: Window) -> dict[str, Int64s]:
+        text = query.replace("${selector}", self.selector).replace("${range}", "10s")
+        form = {"query": text, "start": str(window.start + STEP_NS), "end": str(window.end), "step": "10s"}
+        try:
+            found = self.door.post(_RANGE, form, headers=_QUIET, check=answers.matrix, raw_status=RAW_STATUS)
+        except TooLarge as e:
+            if window.length <= _LEAST_COUNTED or "series" in e.what:
+                raise
+            middle = window.start + window.length // 2 // STEP_NS * STEP_NS
+            halves = [self._counts(query, w) for w in (Window(window.start, middle), Window(middle, window.end))]
+            lengths = [(middle - window.start) // STEP_NS, (window.end - middle) // STEP_NS]
+            apps = sorted({app for half in halves for app in half})
+            none = [np.zeros(n, np.int64) for n in lengths]
+            return {app: np.concatenate([half.get(app, none[i]) for i, half in enumerate(halves)]) for app in apps}
+        counted: dict[str, Int64s] = {}
+        for labels, values in found:
+            steps = counted.setdefault(labels.get(self.app, ""), np.zeros(window.length // STEP_NS, np.int64))
+            for at, n in values:
+                i = (at - window.start) // STEP_NS - 1
+                if 0 <= i < len(steps):
+                    steps[i] += n
+        return counted
+
+    def count(self, window: Window, where: str | None = None) -> int:
+        """Count entries of `(start, end]`, which must be whole milliseconds long. Raises SourceError."""
+        text = self.texts.count.replace("${selector}", where or self.selector)
+        return self._number(text.replace("${range}", f"{window.length // _MS}ms"), window.end)
+
+    def count_instant(self, at: int, where: str | None = None) -> int:
+        """Count the entries of one nanosecond. Raises SourceError."""
+        text = self.texts.count_instant.replace("${selector}", where or self.selector)
+        return self._number(text.replace("${at}", f'"{at}"'), at)
+
+    def _number(self, query: str, at: int) -> int:
+        form = {"query": query, "time": str(at)}
+        return self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=answers.total, raw_status=RAW_STATUS)
+
+    def fetch(
+        self, window: Window, streams: Streams, where: str | None = None, *, apart: bool = False, limit: int = 0
+    ) -> Answer:
+        """Fetch the entries of `(start, end]` in one request; `apart`: let Loki tell labels from metadata.
+
+        Raises SourceError; TooLarge where some may be missing.
+        """
+        most = limit or self.limit
+        answer = self._lines(window.start, window.end + 1, streams, where, most, apart=apart)
+        if answer.given >= most:
+            raise TooLarge(answers.FULL)
+        return answer.within(window)
+
+    def fetch_instant(self, at: int, streams: Streams, where: str, limit: int) -> Answer:
+        """Fetch what lies at one nanosecond, up to `limit` of it. Raises SourceError.
+
+        Without the nanosecond before, which would take room: what Loki then loses, the count shows.
+        """
+        return self._lines(at, at + 1, streams, where, limit, apart=True)
+
+    def _lines(self, start: int, end: int, streams: Streams, where: str | None, limit: int, *, apart: bool) -> Answer:
+        form = {
+            "query": self.texts.fetch.replace("${selector}", where or self.selector),
+            "start": str(start),
+            "end": str(end),
+            "limit": str(limit),
+            "direction": "forward",
+        }
+        for together in [False] if apart else [True, False]:
+            check = answers.entries(streams, apart=not together)
+            headers = _QUIET if together else _APART
+            answer = self.door.post(_RANGE, form, headers=headers, check=check, raw_status=RAW_STATUS)
+            if answer is not None:
+                return answer
+        raise Transient("Loki did not keep labels and metadata apart", "check loki.url (Loki's own address)")
+
+    def lines_at(self, at: int, streams: Streams, where: str | None = None) -> Answer:
+        """Return the lines of one nanosecond as a metric query shows them, each distinct one. Raises SourceError.
+
+        A log query never gives an entry that lies on the edge of the server's own split and ends its chunk; this does.
+        """
+        text = self.texts.lines_at.replace("${selector}", where or self.selector).replace("${at}", f'"{at}"')
+        form = {"query": text, "time": str(at)}
+        found = self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=answers.metrics, raw_status=RAW_STATUS)
+        lines, runs = [], []
+        for labels in found:
+            lines.append(labels.pop(_LINE, ""))
+            labels.pop(_AT, None)
+            try:
+                origin = streams.origin(labels)
+            except Unclear:
+                return NOTHING
+            runs.append(Run(origin.labels, origin.metadata, 1))
+        return Answer(Block(np.full(len(lines), at, np.int64), lines, runs), np.empty(0, np.int64), len(lines))
+
+    def series(self, window: Window, nonce: int, selector: str | None = None) -> Sequence[Mapping[str, str]]:
+        """List the streams that may have lines in a window. Raises SourceError.
+
+        A matcher that is always true makes each question a new one: Loki caches these answers, and has no way to say no.
+        """
+        match = narrowed(selector or self.selector, f'__aislot__!="{nonce}"')
+        form = {"match[]": match, "start": str(window.start), "end": str(window.end)}
+        return self.door.post("/loki/api/v1/series", form, headers=_QUIET, check=answers.series, raw_status=RAW_STATUS)
+
+    def limits(self) -> Limits:
+        """Return what Loki tells its users of its limits. Raises SourceError where nobody answers."""
+        headers = {} if "X-Scope-OrgID" in self.door.endpoint.headers else {"X-Scope-OrgID": _ONLY_TENANT}
+        unknown = {400, 401, 403, 404, 405, 501}
+        return self.door.get("/loki/api/v1/drilldown-limits", check=answers.limits, headers=headers, raw_status=unknown)
+
+    def largest(self) -> int:
+        """Return the most entries that Loki gives at once, by its own refusal of more. Raises SourceError."""
+        try:
+            self._lines(1, 2, Streams(list), None, _BEYOND_ANY_LIMIT, apart=True)
+        except TooLarge as e:
+            if e.limit is None:
+                raise
+            return e.limit
+        return _BEYOND_ANY_LIMIT
+
+    def version(self) -> str:
+        """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
+
+        def check(reply: Reply) -> str:
+            try:
+                answer = reply.json()
+            except Transient:
+                return ""  # a gateway's page: whether Loki is behind it, the first question tells
+            return str(answer.get("version", "")) if isinstance(answer, dict) and reply.status == 200 else ""  # noqa: PLR2004
+
+        return self.door.get("/loki/api/v1/status/buildinfo", check=check, raw_status={401, 403, 404, 405})
+
+
+def narrowed(selector: str, matchers: str) -> str:
+    """Return a selector with more matchers."""
+    body = re.sub(r",?\s*\}\s*$", "", selector)
+    return f"{body}{'' if body.rstrip().endswith('{') else ', '}{matchers}}}"
+
+
+def quoted(text: str) -> str:
+    """Write a text as a LogQL string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,221 @@
+"""Brings each slice to agree with its count, step by step, and says exactly where and by how much that failed.
+
+What does not agree is counted and read once more, with labels and metadata kept apart by Loki; what still comes short
+is halved on the count, down to one nanosecond, so that one line that Loki hides does not spoil an hour.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pipeline.errors import TooLarge
+from pipeline.model import NS, Block, Window
+from pipeline.sources.http import TooSlow
+from pipeline.sources.loki.answers import FULL, Answer, Int64s, chosen, joined
+from pipeline.sources.loki.busy import BusyInstant
+from pipeline.sources.loki.client import STEP_NS, Loki
+from pipeline.sources.loki.plan import Slice, room
+from pipeline.sources.loki.streams import Streams
+
+_MS = 1_000_000
+_FEW = 100
+_TRACES = 2  # rows per label set, below which metadata such as trace ids makes merged sets dearer than kept apart
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was read of a slice: entries, and by step what was counted and how many rows came.
+
+    `short` are the steps that do not agree; `explained` by how many rows a count is off for a known reason: it takes
+    entries that differ in metadata alone for one, or counts what the server gives twice.
+    """
+
+    block: Block
+    counted: Int64s
+    rows: Int64s
+    short: Sequence[int] = ()
+    explained: int = 0
+
+
+@dataclass
+class Tally:
+    """What reading took; threads add to it."""
+
+    requests: int = 0
+    recounted: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
+    _adding: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def spent(self) -> Tally:
+        """Return the counts and begin again at nothing."""
+        with self._adding:
+            so_far = Tally(self.requests, self.recounted, self.causes)
+            self.requests, self.recounted, self.causes = 0, 0, Counter()
+        return so_far
+
+    def add(self, requests: int = 0, recounted: int = 0, cause: str = "") -> None:
+        """Add to the counts."""
+        with self._adding:
+            self.requests += requests
+            self.recounted += recounted
+            if cause:
+                self.causes[cause[:60]] += 1
+
+
+class Reader:
+    """Reads slices of one selector; thread-safe. It learns how much one answer of this server holds."""
+
+    def __init__(self, loki: Loki, streams: Streams, limit: int, largest: int) -> None:
+        self.tally = Tally()
+        self._loki = loki
+        self._streams = streams
+        self._limit = limit  # what is asked for
+        self._largest = largest  # what the server would give at most
+        self._most: dict[str, int] = {}  # of a group's entries what one answer was seen to hold
+        self._apart: set[str] = set()  # groups whose metadata differs from line to line
+
+    def read(self, s: Slice) -> Part:
+        """Read a slice and hold every step of it against its count. Raises SourceError."""
+        where = s.group.where
+        answer = self._fetch(s.window, s.expected, where, s.group.name)
+        counted = s.counted.copy()
+        part = _reconciled(answer, s.window, counted)
+        for i in part.short:
+            # lines still arriving, or the server's own trouble: after this the count is believed
+            again = Window(s.window.start + i * STEP_NS, s.window.start + (i + 1) * STEP_NS)
+            counted[i] = self._count(again, where)
+            mended = self._mended(again, int(counted[i]), where)
+            answer = joined([answer.outside(again), mended])
+        return self._ours(_reconciled(answer, s.window, counted) if part.short else part)
+
+    def read_instant(self, at: int) -> Part:
+        """Read one nanosecond of all streams: where a wanted part begins, which is counted in the step before."""
+        window = Window(at - _MS, at)
+        where = self._loki.selector
+        expected = self._count(window, where)
+        answer = self._fetch(window, expected, where, "")
+        if not _agrees(answer, expected):
+            expected = self._count(window, where)
+            answer = self._mended(window, expected, where)
+        inside = chosen(answer.block, answer.block.ts == at)
+        rows = np.array([len(inside)], np.int64)
+        missing = max(0, expected - len(answer.block))
+        short = () if _agrees(answer, expected) else (0,)
+        return self._ours(Part(inside, rows + missing, rows, short))
+
+    def _count(self, window: Window, where: str) -> int:
+        self.tally.add(recounted=1)
+        return self._loki.count(window, where)
+
+    def _fetch(self, window: Window, expected: int, where: str, group: str, *, apart: bool = False) -> Answer:
+        """Fetch `(start, end]`; what cannot be asked for as a whole comes in halves."""
+        most = min(room(self._limit), self._most.get(group, self._limit))
+        if expected <= most:
+            self.tally.add(requests=1)
+            together = not apart and group not in self._apart
+            try:
+                answer = self._loki.fetch(window, self._streams, where, apart=not together, limit=self._limit)
+            except TooLarge as e:
+                self.tally.add(cause=e.what)
+                if e.limit is not None:
+                    self._limit = min(self._limit, e.limit)
+                    return self._fetch(window, expected, where, group, apart=apart)
+                if isinstance(e, TooSlow) and window.length <= NS:
+                    raise  # a second's lines are few: what is slow is the server, and smaller questions are more of them
+                if e.what != FULL and expected > 1:
+                    self._most[group] = min(most, expected // 2)  # it was the bytes: others will not fit either
+            else:
+                if together and answer.streams * _TRACES > answer.given > _FEW:
+                    self._apart.add(group)
+                return answer
+        if window.length == 1:
+            return self._instant(window.end, where)
+        return joined([self._fetch(w, self._expected(w, where), where, group, apart=apart) for w in _halves(window)])
+
+    def _expected(self, window: Window, where: str) -> int:
+        """Count, or where Loki cannot count so finely ask at once: the limit tells when that was too much."""
+        return 0 if window.length % _MS else self._count(window, where)
+
+    def _mended(self, window: Window, expected: int, where: str) -> Answer:
+        """Read once more what did not agree with its count, and in halves what still comes short.
+
+        Where metadata is kept apart, Loki takes an error on its way (a message too large, a chunk not found) for the end
+        of the lines and says 200: a smaller window then shows what a larger one did not.
+        """
+        answer = self._fetch(window, expected, where, "", apart=True)
+        if _agrees(answer, expected) or len(answer.block) > expected:
+            return answer
+        if window.length <= _MS:
+            return self._with_hidden(window, where, answer)
+        self.tally.add(cause="a short answer")
+        parts = []
+        for half in _halves(window):
+            n, rows = self._count(half, where), answer.within(half)
+            parts.append(rows if _agrees(rows, n) else self._mended(half, n, where))
+        return joined(parts)
+
+    def _with_hidden(self, window: Window, where: str, answer: Answer) -> Answer:
+        """Add what no log query gives: an entry on the edge of the server's own split, which is a whole second."""
+        if window.end % NS:
+            return answer
+        self.tally.add(requests=1, cause="an entry that only a metric query shows")
+        try:
+            found = self._loki.lines_at(window.end, self._streams, where)
+        except TooLarge:
+            return answer  # more lines than Loki counts apart
+        have = set(answer.block.identities())
+        new = np.array([entry not in have for entry in found.block.identities()], dtype=np.bool_)
+        return joined([answer, replace(found, block=chosen(found.block, new))])
+
+    def _instant(self, at: int, where: str) -> Answer:
+        self.tally.add(cause="a busy nanosecond")
+        return BusyInstant(self._loki, self._streams, at, self._largest, self.tally.add).read(where)
+
+    def _ours(self, part: Part) -> Part:
+        """Leave out what another selector reads: it is counted here too, and reconciled, but stored once."""
+        ours = [self._streams.is_ours(run.labels) for run in part.block.runs]
+        if all(ours):
+            return part
+        mask = np.repeat(np.array(ours), [run.rows for run in part.block.runs])
+        return replace(part, block=chosen(part.block, mask))
+
+
+def _halves(window: Window) -> list[Window]:
+    """Halve on whole milliseconds while there are any, because counts need them."""
+    half = window.length // 2
+    middle = window.start + (half // _MS * _MS or half)
+    return [Window(window.start, middle), Window(middle, window.end)]
+
+
+def _agrees(answer: Answer, expected: int) -> bool:
+    """Tell whether as many rows came as were counted, or the difference is known.
+
+    Entries equal in stream, instant and line with other metadata are two rows, which Loki may count as one; and what it
+    gives twice it may count twice.
+    """
+    n = len(answer.block)
+    return n == expected or n < expected <= n + len(answer.doubles) or _lines(answer.block) <= expected < n
+
+
+def _lines(block: Block) -> int:
+    """Count entries without regard to their metadata."""
+    whose = (run.labels for run in block.runs for _ in range(run.rows))
+    return len(set(zip(block.ts.tolist(), block.lines, whose, strict=True)))
+
+
+def _reconciled(answer: Answer, window: Window, counted: Int64s) -> Part:
+    """Hold rows against counts, step by step."""
+    rows = np.bincount((answer.block.ts - window.start - 1) // STEP_NS, minlength=len(counted))
+    short, explained = [], 0
+    for i in np.flatnonzero(rows != counted).tolist():
+        step = answer.within(Window(window.start + i * STEP_NS, window.start + (i + 1) * STEP_NS))
+        if _agrees(step, int(counted[i])):
+            explained += abs(int(rows[i]) - int(counted[i]))
+        else:
+            short.append(i)
+    return Part(answer.block, counted, rows, short, explained)

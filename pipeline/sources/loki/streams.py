@@ -1,0 +1,89 @@
+"""Labels and structured metadata, which Loki gives merged: what `/series` lists are labels, the rest is metadata.
+
+Asking Loki to keep them apart doubles its work, so that is done only where the merged set can be read in two ways.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from pipeline.model import Pairs
+
+_MOST_KNOWN = 50_000
+
+
+class Origin(NamedTuple):
+    """What a merged label set is: the stream's own labels and the metadata."""
+
+    labels: Pairs
+    metadata: Pairs
+
+
+class Unclear(Exception):  # noqa: N818 - a question to the caller, who asks again with both kept apart
+    """A merged label set that is no known stream, or could be two."""
+
+
+def pairs(labels: Mapping[str, str]) -> Pairs:
+    """Return labels in the order of their names."""
+    return tuple(sorted(labels.items()))
+
+
+class _Listed(NamedTuple):
+    """One answer of `/series`, and what was made of merged label sets by it."""
+
+    streams: frozenset[Pairs]
+    keys: tuple[tuple[str, ...], ...]
+    origins: dict[Pairs, Origin]
+
+    def candidates(self, merged: Mapping[str, str]) -> list[Pairs]:
+        """Return the streams whose labels are all among `merged`."""
+        fitting = (keys for keys in self.keys if all(name in merged for name in keys))
+        return [stream for keys in fitting if (stream := tuple((k, merged[k]) for k in keys)) in self.streams]
+
+
+class Streams:
+    """The streams of one selector, as `/series` lists them; thread-safe. Those of `others` are another selector's."""
+
+    def __init__(self, ask: Callable[[], Iterable[Mapping[str, str]]], others: Iterable[Streams] = ()) -> None:
+        self._ask = ask
+        self._others = tuple(others)
+        self._listed: _Listed | None = None
+        self._asking = threading.Lock()
+
+    def listed(self) -> frozenset[Pairs]:
+        """Return the streams. Raises SourceError."""
+        return (self._listed or self._newer(None)).streams
+
+    def origin(self, merged: Mapping[str, str]) -> Origin:
+        """Tell labels from metadata. Raises Unclear; SourceError where the streams cannot be listed."""
+        whole = pairs(merged)
+        listed = self._listed or self._newer(None)
+        found = listed.origins.get(whole)
+        if found is not None:
+            return found
+        candidates = listed.candidates(merged)
+        if not candidates:  # a stream that began after the list was made
+            listed = self._newer(listed)
+            candidates = listed.candidates(merged)
+        if len(candidates) != 1:
+            raise Unclear
+        own = {name for name, _ in candidates[0]}
+        found = Origin(candidates[0], tuple(p for p in whole if p[0] not in own))
+        if len(listed.origins) >= _MOST_KNOWN:  # metadata such as trace ids makes a set of nearly every line
+            listed.origins.clear()
+        listed.origins[whole] = found
+        return found
+
+    def is_ours(self, stream: Pairs) -> bool:
+        """Tell whether no other selector reads that stream. Raises SourceError."""
+        return not any(stream in other.listed() for other in self._others)
+
+    def _newer(self, than: _Listed | None) -> _Listed:
+        """List the streams, unless another thread has done so since the caller saw `than`."""
+        with self._asking:
+            if self._listed is None or self._listed is than:
+                streams = frozenset(pairs(labels) for labels in self._ask())
+                self._listed = _Listed(streams, tuple({tuple(name for name, _ in s) for s in streams}), {})
+            return self._listed
