@@ -107,12 +107,13 @@ class Endpoint:
 class Policy:
     """How long and how often to try; `remaining_s` tells what is left of the command's time.
 
-    A late answer has cost `timeout_s` already, so it is asked for fewer times. A server that wants to be left alone for
+    A late answer has cost `timeout_s` already, so it is asked for fewer times, but more than twice: two late ones in a row
+    are bad luck, three are a question that is too large. A server that wants to be left alone for
     longer than `longest_wait_s` is left to the next run.
     """
 
     tries: int = 6
-    late_tries: int = 2
+    late_tries: int = 3
     timeout_s: float = 120.0
     connect_timeout_s: float = 10.0
     backoff_s: float = 0.5

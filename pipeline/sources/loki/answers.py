@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from pipeline.sources.loki.streams import Origin, Streams, Unclear, pairs
 
 T = TypeVar("T")
 Int64s = npt.NDArray[np.int64]
-FULL = "a full answer"
 RAW_STATUS = {400, 413, 500, 504}  # what Loki says in plain text with these tells whether a smaller question would do
 _TOO_LARGE = re.compile(
     r"larger than (?:the )?max|query would read too many bytes|query (?:is )?too large|time range exceeds|"
@@ -31,12 +30,16 @@ _ZERO = ord("0")
 
 @dataclass(frozen=True)
 class Answer:
-    """Entries, each once; `doubles` are the instants of those that Loki gave once more, `given` all that it gave."""
+    """Entries, each once; `doubles` are the instants of those that Loki gave once more, `given` all that it gave.
+
+    `streams` is how many label sets came; `full`: as much came as was asked for, so that there may be more.
+    """
 
     block: Block
     doubles: Int64s
     given: int
     streams: int = 0
+    full: bool = False
 
     def outside(self, window: Window) -> Answer:
         """Return what does not lie in `(start, end]`."""
@@ -51,7 +54,7 @@ class Answer:
 
     def _where(self, inside: Callable[[Int64s], npt.NDArray[np.bool_]]) -> Answer:
         block = chosen(self.block, inside(self.block.ts))
-        return Answer(block, self.doubles[inside(self.doubles)], self.given, self.streams)
+        return replace(self, block=block, doubles=self.doubles[inside(self.doubles)])
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,24 +102,24 @@ class Loki:
         return self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=answers.total, raw_status=RAW_STATUS)
 
     def fetch(
-        self, window: Window, streams: Streams, where: str | None = None, *, apart: bool = False, limit: int = 0
+        self,
+        window: Window,
+        streams: Streams,
+        where: str | None = None,
+        *,
+        apart: bool = False,
+        early: bool = True,
+        limit: int = 0,
     ) -> Answer:
-        """Fetch the entries of `(start, end]` in one request; `apart`: let Loki tell labels from metadata.
+        """Fetch the entries of `(start, end]` in one request; some may be missing where it is `full`. Raises SourceError.
 
-        Raises SourceError; TooLarge where some may be missing.
+        `apart`: let Loki tell labels from metadata. `early`: ask from `start` itself, because Loki may lose an entry at the
+        very start of what it is asked for; what lies there is dropped.
         """
         most = limit or self.limit
-        answer = self._lines(window.start, window.end + 1, streams, where, most, apart=apart)
-        if answer.given >= most:
-            raise TooLarge(answers.FULL)
-        return answer.within(window)
-
-    def fetch_instant(self, at: int, streams: Streams, where: str, limit: int) -> Answer:
-        """Fetch what lies at one nanosecond, up to `limit` of it. Raises SourceError.
-
-        Without the nanosecond before, which would take room: what Loki then loses, the count shows.
-        """
-        return self._lines(at, at + 1, streams, where, limit, apart=True)
+        start = window.start if early else window.start + 1
+        answer = self._lines(start, window.end + 1, streams, where, most, apart=apart)
+        return replace(answer.within(window), full=answer.given >= most)
 
     def _lines(self, start: int, end: int, streams: Streams, where: str | None, limit: int, *, apart: bool) -> Answer:
         form = {

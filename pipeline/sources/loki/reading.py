@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import TooLarge
 from pipeline.model import NS, Block, Window
 from pipeline.sources.http import TooSlow
-from pipeline.sources.loki.answers import FULL, Answer, Int64s, chosen, joined
+from pipeline.sources.loki.answers import Answer, Int64s, chosen, joined
 from pipeline.sources.loki.busy import BusyInstant
 from pipeline.sources.loki.client import STEP_NS, Loki
 from pipeline.sources.loki.plan import Slice, room
@@ -113,32 +113,51 @@ class Reader:
         return self._loki.count(window, where)
 
     def _fetch(self, window: Window, expected: int, where: str, group: str, *, apart: bool = False) -> Answer:
-        """Fetch `(start, end]`; what cannot be asked for as a whole comes in halves."""
+        """Fetch `(start, end]`; what cannot be asked for as a whole comes in parts."""
         most = min(room(self._limit), self._most.get(group, self._limit))
-        if expected <= most:
-            self.tally.add(requests=1)
-            together = not apart and group not in self._apart
-            try:
-                answer = self._loki.fetch(window, self._streams, where, apart=not together, limit=self._limit)
-            except TooLarge as e:
-                self.tally.add(cause=e.what)
-                if e.limit is not None:
-                    self._limit = min(self._limit, e.limit)
-                    return self._fetch(window, expected, where, group, apart=apart)
-                if isinstance(e, TooSlow) and window.length <= NS:
-                    raise  # a second's lines are few: what is slow is the server, and smaller questions are more of them
-                if e.what != FULL and expected > 1:
-                    self._most[group] = min(most, expected // 2)  # it was the bytes: others will not fit either
-            else:
-                if together and answer.streams * _TRACES > answer.given > _FEW:
-                    self._apart.add(group)
-                return answer
+        answer = None if expected > most else self._asked(window, expected, where, group, apart=apart)
+        if answer is not None and not answer.full:
+            return answer
         if window.length == 1:
             return self._instant(window.end, where)
-        return joined([self._fetch(w, self._expected(w, where), where, group, apart=apart) for w in _halves(window)])
+        parts = _halves(window) if answer is None else _around(answer, window)
+        return joined([self._fetch(w, self._expected(w, where), where, group, apart=apart) for w in parts])
+
+    def _asked(self, window: Window, expected: int, where: str, group: str, *, apart: bool) -> Answer | None:
+        """Ask once for `(start, end]`; None where that is too much for the server."""
+        together = not apart and group not in self._apart
+        for early in (True, False):
+            self.tally.add(requests=1)
+            try:
+                answer = self._loki.fetch(
+                    window, self._streams, where, apart=not together, early=early, limit=self._limit
+                )
+            except TooLarge as e:
+                self._learn(e, window, expected, group)
+                return None
+            if together and answer.streams * _TRACES > answer.given > _FEW:
+                self._apart.add(group)
+            if not answer.full:
+                return answer
+            # what lies at the very start, to be dropped, may have taken the room: once more without it
+        self.tally.add(cause="a full answer")
+        return answer
+
+    def _learn(self, e: TooLarge, window: Window, expected: int, group: str) -> None:
+        """Ask for less from now on. Raises TooLarge where less would not help."""
+        self.tally.add(cause=e.what)
+        if e.limit is not None:
+            self._limit = min(self._limit, e.limit)
+        elif isinstance(e, TooSlow) and window.length <= NS:
+            raise e  # a second's lines are few: what is slow is the server, and smaller questions are more of them
+        elif expected > 1:
+            self._most[group] = min(self._most.get(group, expected), expected // 2)  # bytes: others will not fit either
 
     def _expected(self, window: Window, where: str) -> int:
         """Count, or where Loki cannot count so finely ask at once: the limit tells when that was too much."""
+        if window.length == 1:
+            self.tally.add(recounted=1)
+            return self._loki.count_instant(window.end, where)
         return 0 if window.length % _MS else self._count(window, where)
 
     def _mended(self, window: Window, expected: int, where: str) -> Answer:
@@ -190,6 +209,15 @@ def _halves(window: Window) -> list[Window]:
     half = window.length // 2
     middle = window.start + (half // _MS * _MS or half)
     return [Window(window.start, middle), Window(middle, window.end)]
+
+
+def _around(full: Answer, window: Window) -> list[Window]:
+    """Cut a window of which too much came: at the instant that has most of it, if one has, so that it is asked alone."""
+    instants, counts = np.unique(full.block.ts, return_counts=True)
+    if not len(instants) or counts.max() * 2 < len(full.block):
+        return _halves(window)
+    at = int(instants[counts.argmax()])
+    return [w for w in (Window(window.start, at - 1), Window(at - 1, at), Window(at, window.end)) if w]
 
 
 def _agrees(answer: Answer, expected: int) -> bool:
