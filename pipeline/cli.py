@@ -89,6 +89,20 @@ class Options:
         )
 
 
+def _for_bulk() -> None:
+    """Suit a command through which millions of rows go: what it was started with is never garbage, rows seldom are.
+
+    Measured: a ninth of the CPU. Arrow's own threads would only take turns with those that wait for the server.
+    """
+    import gc
+
+    import pyarrow as pa
+
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+    pa.set_cpu_count(1)
+
+
 def _remaining(max_runtime: str | None) -> Callable[[], float] | None:
     if max_runtime is None:
         return None
@@ -164,6 +178,7 @@ def pull(
     options: Options = ctx.obj
     context = options.context({"lake.uri": lake}, max_runtime)
     window = _window(context, date, since, until)
+    _for_bulk()
     with context.store.lock(_LOCK_WAIT_S, context.say):
         results = step.pull(context, window, what or step.WHAT)
     for failed in (r.error for r in results if r.error):

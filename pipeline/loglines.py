@@ -2,309 +2,253 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import schemas
-from pipeline.model import Entry
+from pipeline import logfields, origins, schemas
+from pipeline.finder import Finder, Found, Redacts
+from pipeline.logfields import BROKEN, FORMATS, NAMED, Own, Read
+from pipeline.model import Block, Entry, Pairs, Run
+from pipeline.origins import Origin, Origins
 from pipeline.rules import LabelNames, Signature
 
-_LEVELS = {"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "TRACE", "PANIC"}
-_LEVEL_WORDS = {"WARNING": "WARN", "ERR": "ERROR", "CRITICAL": "FATAL", "DBG": "DEBUG"}
-_BETWEEN_LEVELS = re.compile(r"(DEBUG|INFO|WARN|ERROR)[+-]\d{1,3}", re.ASCII)  # slog's ERROR+4
-_LOGRUS = re.compile(r"(INFO|WARN|ERROR|ERRO|DEBUG|DEBU|FATAL|FATA|TRACE|TRAC)\[\d{1,9}\]")
-_LOGRUS_SHORT = {"ERRO": "ERROR", "DEBU": "DEBUG", "FATA": "FATAL", "TRAC": "TRACE"}
-_PAIR = re.compile(r'([A-Za-z_][\w.\-/]{0,80})=(?:"((?:[^"\\]|\\.)*+)"|((?!")\S*+))(?:\s++|$)')
-_PANIC_START = re.compile(r"(?:panic|fatal error): |goroutine \d+ \[")
-_PANIC_LINE = re.compile(
-    r"\t?panic: |goroutine \d+ \[|\t/|\s{0,8}[\w./*()\[\]\-]+\(.*\)$|created by |exit status \d|\[signal |"
-    r"\.\.\.[a-z ]{0,20}\d+ frames elided\.\.\.|\s*$"
-)
-_POD_FILE = re.compile(r"/var/log/pods/(?P<namespace>[^_/]+)_(?P<pod>[^_/]+)_[^/]+/(?P<container>[^/]+)/")
-_ISSUE = re.compile(r"[1-9][0-9]{0,9}")
-_ISSUE_KEYS = ("issue", "issue_number")
-_ISSUE_LABELS = ("issue", "issue_number", "codex_k8s_dev_issue_number")
-_RUN_LABELS = ("run_id", "codex_k8s_dev_run_id")
-Pairs = tuple[tuple[str, str], ...]
-
-
-class Redacts(Protocol):
-    """What takes secrets out of text."""
-
-    def text(self, text: str) -> tuple[str, Counter[str]]:
-        """Return the text without secrets, and how many of which rule."""
-
-    def many(self, texts: Sequence[str | None]) -> tuple[list[str | None], Counter[str]]:
-        """Redact many texts; nulls stay."""
-
-    def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
-        """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
-
-    def unescaped(self, text: str) -> str:
-        """Write out what JSON may spell as escapes."""
-
-
-class Origin(NamedTuple):
-    """Where entries come from and what that says of them, without secrets; `stream` is the one writer's."""
-
-    stream: tuple[Pairs, str | None, str | None]
-    labels: Pairs
-    metadata: Pairs
-    namespace: str | None
-    app: str | None
-    pod: str | None
-    container: str | None
-    run_id: str | None
-    job_name: str | None
-    issue: int | None
+_SCHEMA = schemas.TABLES["logs"].schema
+_BLOCK = 100_000
+_WRITERS = 10_000  # whose unfinished traces and keys are remembered
+_Stream = tuple[Pairs, str | None, str | None]
+_Fields = dict[str, list[str | None]]
 
 
 def to_logs(
     entries: Sequence[Entry], names: LabelNames, redactor: Redacts, signatures: Sequence[Signature]
 ) -> tuple[pa.Table, Counter[str]]:
-    """Turn entries into rows of `logs`, sorted; and counts: `not_parsed`, `redactions`, `redacted:<rule>`.
-
-    `run_id`, `job_name` and `issue` are the line's own fields, else its stream's labels; nothing is inferred.
-    """
-    counts: Counter[str] = Counter()
+    """Turn entries into rows of `logs`, sorted, and the counts of `LogRows`."""
+    made = LogRows(names, redactor, signatures)
     ordered = sorted(entries, key=lambda e: e.ts)
-    origins, of_entry = _origins(ordered, names, redactor, counts)
-    streams = [origins[n].stream for n in of_entry]
-    formats, fields = _read(ordered, streams)
-    counts["not_parsed"] = formats.count("broken")
-    own: dict[str, list[Any]] = {
-        "msg": [_text(f.get("msg")) for f in fields],
-        "err": [_text(f.get("err")) for f in fields],
-        "run_id": [_name(f.get("run_id")) for f in fields],
-        "job_name": [_name(f.get("job_name")) for f in fields],
-        "line": [_encodable(e.line) for e in ordered],
-    }
-    _redact(own, streams, redactor, counts)
-    whence = pa.table(
-        {c: pa.array([getattr(o, c) for o in origins], _type(c)) for c in Origin._fields if c != "stream"}
-    ).take(pa.array(of_entry, pa.int64()))
-    columns = {c: whence[c] for c in whence.column_names} | {c: pa.array(v, _type(c)) for c, v in own.items()}
-    for c in ("run_id", "job_name"):
-        columns[c] = pc.coalesce(columns[c], whence[c])
-    columns["issue"] = pc.coalesce(pa.array([_own_issue(f) for f in fields], pa.int64()), whence["issue"])
-    columns["ts"] = pa.array([e.ts for e in ordered], _type("ts"))
-    columns["level"] = pa.array([_level(f.get("level")) for f in fields], pa.string())
-    columns["format"] = pa.array(formats, pa.string())
-    columns["signatures"] = pa.array(_signatures(own["line"], redactor, signatures), _type("signatures"))
-    table = pa.table(columns).select(schemas.TABLES["logs"].columns)
-    return schemas.in_order("logs", table), counts
+    blocks = [_block(ordered[at : at + _BLOCK]) for at in range(0, len(ordered), _BLOCK)]
+    table = pa.concat_tables([schemas.empty("logs"), *(made.rows(b) for b in blocks)])
+    return schemas.in_order("logs", table.combine_chunks()), made.counts
 
 
-def _type(column: str) -> pa.DataType:
-    return schemas.TABLES["logs"].schema.field(column).type
+def _block(entries: Sequence[Entry]) -> Block:
+    """Return entries as columns in the order they have, which tells the order of those of one instant."""
+    runs = []
+    for _, same in groupby(entries, key=lambda e: (id(e.labels), id(e.metadata))):
+        of_run = list(same)
+        labels, metadata = (tuple(sorted(pairs.items())) for pairs in (of_run[0].labels, of_run[0].metadata))
+        runs.append(Run(labels, metadata, len(of_run)))
+    return Block(np.array([e.ts for e in entries], np.int64), [e.line for e in entries], runs)
 
 
-def _origins(
-    entries: Sequence[Entry], names: LabelNames, redactor: Redacts, counts: Counter[str]
-) -> tuple[list[Origin], list[int]]:
-    """Return each distinct origin, and which of them each entry has: streams repeat theirs."""
-    numbers: dict[tuple[Pairs, Pairs], int] = {}
-    sorted_already: dict[int, Pairs] = {}  # by identity: the entries of a stream share one mapping, and keep it alive
-    of_entry = []
-    for e in entries:
-        labels = sorted_already.get(id(e.labels))
-        if labels is None:
-            labels = sorted_already[id(e.labels)] = tuple(sorted(e.labels.items()))
-        metadata = tuple(sorted(e.metadata.items())) if e.metadata else ()
-        of_entry.append(numbers.setdefault((labels, metadata), len(numbers)))
-    clean = [(_clean(labels, redactor, counts), _clean(metadata, redactor, counts)) for labels, metadata in numbers]
-    return [_origin(labels, metadata, names) for labels, metadata in clean], of_entry
+class LogRows:
+    """Turns blocks of log entries into rows of `logs`.
 
+    Blocks of a stream come in time order, so that what spreads over lines (a panic's trace, a private key) goes on from
+    one block to the next. `counts`: `not_parsed`, `redactions`, `redacted:<rule>`.
+    """
 
-def _clean(pairs: Pairs, redactor: Redacts, counts: Counter[str]) -> Pairs:
-    """Redact values; a name such as `token` says what its value is, and is kept."""
-    out = []
-    for name, value in pairs:
-        key = _encodable(name)
-        text, found = redactor.text(f"{key}={_encodable(value)}")
-        _count(counts, found)
-        out.append((key, text.removeprefix(f"{key}=")))
-    return tuple(out)
+    def __init__(self, names: LabelNames, redactor: Redacts, signatures: Sequence[Signature]) -> None:
+        self.counts: Counter[str] = Counter(not_parsed=0)
+        self._redactor = redactor
+        self._signatures = sorted((s for s in signatures if s.all_of), key=lambda s: s.id)
+        self._finder = Finder(redactor, self._signatures)
+        self._origins = Origins(names, self._clean, self._count)
+        self._panicking: dict[_Stream, None] = {}
+        self._unfinished: dict[_Stream, dict[str, int]] = {}
 
+    def rows(self, block: Block) -> pa.Table:
+        """Return the rows in the block's own order.
 
-def _origin(label_pairs: Pairs, metadata_pairs: Pairs, names: LabelNames) -> Origin:
-    """Tell where a stream comes from: its labels, else metadata or the path of the log file."""
-    labels, metadata = dict(label_pairs), dict(metadata_pairs)
-    file = _POD_FILE.search(labels.get("filename", "") or metadata.get("filename", ""))
-    parts = file.groupdict() if file else {}
-    pod = labels.get(names.pod) or metadata.get(names.pod) or metadata.get("k8s_pod_name") or parts.get("pod")
-    container = labels.get(names.container) or metadata.get("k8s_container_name") or parts.get("container")
+        `run_id`, `job_name` and `issue` are the line's own fields, else its stream's labels; nothing is inferred.
+        """
+        if not len(block):
+            return schemas.empty("logs")
+        lines, texts = _texts(block.lines)
+        found = self._finder.find(lines, texts)
+        writers = _Writers(block, self._origins.of(block.runs))
+        read = logfields.read(lines, texts, {i for i in found.no_text() if logfields.NO_TEXT in lines[i]})
+        self._panics(read, lines, found, writers)
+        self.counts["not_parsed"] += int(np.count_nonzero(read.kinds == BROKEN))
+        own = _named(read.own)
+        clean = self._redacted(lines, own, self._hidden(lines, own, read.odd), found, writers)
+        if clean:
+            texts = _with(texts, clean)
+        columns = origins.columns(writers.origins, writers.rows)
+        for c in NAMED:
+            said = pa.array(own[c], pa.string())
+            columns[c] = pc.coalesce(said, columns[c]) if c in columns else said
+        columns["issue"] = pc.coalesce(pa.array(logfields.issues(read.own), pa.int64()), columns["issue"])
+        columns["ts"] = pa.array(block.ts).cast(schemas.TS)
+        columns["level"] = logfields.levels(read.own)
+        columns["line"] = texts
+        columns["format"] = pa.array(FORMATS, pa.string()).take(pa.array(read.kinds))
+        columns["signatures"] = self._signed(texts, found, clean)
+        return pa.Table.from_arrays([columns[c] for c in _SCHEMA.names], schema=_SCHEMA)
 
-    def first(*keys: str) -> str | None:
-        return next((v for k in keys if (v := labels.get(k) or metadata.get(k))), None)
+    def _count(self, found: Counter[str]) -> None:
+        for rule, n in found.items():
+            self.counts["redactions"] += n
+            self.counts[f"redacted:{rule}"] += n
 
-    return Origin(
-        stream=(label_pairs, pod, container),  # some agents keep the pod in metadata: one stream, several writers
-        labels=label_pairs,
-        metadata=metadata_pairs,
-        namespace=labels.get(names.namespace) or metadata.get("k8s_namespace_name") or parts.get("namespace"),
-        app=labels.get(names.app) or metadata.get("app_kubernetes_io_name"),
-        pod=pod,
-        container=container,
-        run_id=first(*_RUN_LABELS),
-        job_name=first(names.job_name),
-        issue=_issue(first(*_ISSUE_LABELS)),
-    )
+    def _clean(self, texts: Sequence[str]) -> dict[int, tuple[str, Counter[str]]]:
+        """Return what becomes of the texts that hold a secret: position -> text, what was found."""
+        hinted = self._finder.find(texts).hinted()
+        held = [i for i, numbers in hinted.items() if self._redactor.finds(texts[i], numbers)]
+        return {i: self._redactor.text(texts[i]) for i in held}
 
+    def _panics(self, read: Read, lines: Sequence[str], found: Found, writers: _Writers) -> None:
+        """Tell a panic's lines: its trace goes on in its stream until a line that is none of it."""
+        starts = [i for i in found.panic() if read.kinds[i] > BROKEN]
+        if not starts and not self._panicking:
+            return
+        for stream, rows in writers.members(starts, self._panicking):
+            kinds = read.kinds[rows].tolist()
+            traced, going_on = logfields.panics([lines[i] for i in rows], kinds, panicking=stream in self._panicking)
+            for k in traced:
+                logfields.forget(read, rows[k])
+            _remember(self._panicking, stream, None, keep=going_on)
 
-def _read(entries: Sequence[Entry], streams: Sequence[Any]) -> tuple[list[str], list[Mapping[str, Any]]]:
-    """Tell each line's format and own fields; a panic's trace goes on in its stream until a line that is none of it."""
-    formats, fields = [], []
-    panicking: set[Any] = set()
-    for e, stream in zip(entries, streams, strict=True):
-        kind, own = _parsed(e.line, panicking=stream in panicking)
-        if kind == "panic":
-            panicking.add(stream)
+    def _hidden(self, lines: Sequence[str], own: _Fields, odd: Sequence[int]) -> _Hidden:
+        """Look through the fields that may hold what their line does not show: escapes, values that are no text."""
+        if self._finder.by_place:
+            rows: Sequence[int] = range(len(lines))
         else:
-            panicking.discard(stream)
-        formats.append(kind)
-        fields.append(own)
-    return formats, fields
+            rows = sorted({*odd, *(i for i, line in enumerate(lines) if "\\" in line)})
+        values = [(i, text) for texts in own.values() for i in rows if (text := texts[i])]
+        found = self._finder.find([text for _, text in values])
+        return _Hidden({values[k][0] for k in found.bounds()}, [(values[k][0], n) for k, n in found.hinted().items()])
+
+    def _redacted(
+        self, lines: Sequence[str], own: _Fields, hidden: _Hidden, found: Found, writers: _Writers
+    ) -> dict[int, str]:
+        """Redact the fields in place and return the lines that change. Only what is found in lines counts."""
+        clean = self._many_line_secrets(lines, own["msg"], found.bounds() | hidden.bounds, writers)
+        hinted = found.hinted()
+        for i, numbers in hidden.hinted:
+            hinted.setdefault(i, set()).update(numbers)
+        spread = set(clean)
+        for i in hinted.keys() | spread:
+            numbers = hinted.get(i, set())
+            line = clean.get(i, lines[i])
+            if i in spread or self._redactor.finds(line, numbers):
+                clean[i], some = self._redactor.text(line)
+                self._count(some)
+            for texts in own.values():
+                text = texts[i]
+                if text and (i in spread or self._redactor.finds(text, numbers)):
+                    texts[i] = self._redactor.text(text)[0]
+        return {i: line for i, line in clean.items() if line != lines[i]}
+
+    def _many_line_secrets(
+        self, lines: Sequence[str], msgs: list[str | None], bounds: Collection[int], writers: _Writers
+    ) -> dict[int, str]:
+        """Redact secrets that spread over entries of one stream, whether lines of their own or the `msg` of lines."""
+        clean: dict[int, str] = {}
+        if not bounds and not self._unfinished:
+            return clean
+        for stream, rows in writers.members(bounds, self._unfinished):
+            state = self._unfinished.get(stream, {})
+            for k, (rule, text) in self._redactor.across([msgs[i] or lines[i] for i in rows], state).items():
+                i = rows[k]
+                clean[i] = _in_place([lines[i], self._redactor.unescaped(lines[i])], msgs[i], text)
+                self._count(Counter({rule: 1}))
+                if msgs[i]:
+                    msgs[i] = text
+            _remember(self._unfinished, stream, state, keep=bool(state))
+        return clean
+
+    def _signed(self, texts: pa.Array, found: Found, changed: Collection[int]) -> pa.Array:
+        """Return the column `signatures`: those of what is left of lines after redaction."""
+        of_row: dict[int, list[str]] = {}
+        again = np.array(sorted(changed), np.int64)
+        for s, hits in zip(self._signatures, found.signed(), strict=True):
+            rows = np.union1d(hits, again) if len(again) else hits
+            if len(rows):
+                lines = texts.take(pa.array(rows)).to_pylist()
+                left = pa.array([self._redactor.unescaped(t) if "\\" in t else t for t in lines], pa.string())
+                for pattern in s.all_of:
+                    has = pc.match_substring_regex(left, f"(?i){pattern}")
+                    left, rows = left.filter(has), rows[has.to_numpy(zero_copy_only=False)]
+                for i in rows.tolist():
+                    of_row.setdefault(i, []).append(s.id)
+        lengths = np.zeros(len(texts) + 1, np.int32)
+        for i, ids in of_row.items():
+            lengths[i + 1] = len(ids)
+        ids = pa.array([s for i in sorted(of_row) for s in of_row[i]], pa.string())
+        return pa.ListArray.from_arrays(pa.array(np.cumsum(lengths, dtype=np.int32)), ids, type=schemas.STRS)
 
 
-def _parsed(line: str, *, panicking: bool) -> tuple[str, Mapping[str, Any]]:
-    whole = "\ufffd" not in line  # which stands for bytes that are no text
-    if line.lstrip()[:1] == "{":
-        own = _json(line)
-        return ("json" if whole and own is not None else "broken"), own or {}
-    if not whole:
-        return "broken", {}
-    if _PANIC_START.match(line) or (panicking and _PANIC_LINE.match(line)):
-        return "panic", {}
-    if pairs := _logfmt(line):
-        return "logfmt", pairs
-    found = _LOGRUS.match(line)
-    return "text", {"level": _LOGRUS_SHORT.get(found[1], found[1])} if found else {}
+class _Hidden:
+    """What was found in the fields of lines: rows in which a secret over many lines may begin or end, hints of rows."""
+
+    def __init__(self, bounds: set[int], hinted: list[tuple[int, set[int]]]) -> None:
+        self.bounds = bounds
+        self.hinted = hinted
 
 
-def _json(line: str) -> dict[str, Any] | None:
+class _Writers:
+    """Whose the rows of a block are."""
+
+    def __init__(self, block: Block, of_runs: Sequence[Origin]) -> None:
+        self.origins = of_runs
+        self.rows = np.array([run.rows for run in block.runs], np.int64)
+        self._ends = np.cumsum(self.rows)
+        self._ts = block.ts
+
+    def members(self, rows: Collection[int], streams: Collection[_Stream]) -> Iterator[tuple[_Stream, list[int]]]:
+        """Yield the streams that these rows or `streams` are about, each with all its rows in time order."""
+        about = np.unique(np.searchsorted(self._ends, sorted(rows), side="right")).tolist()
+        wanted = {self.origins[n].stream for n in about} | set(streams)
+        runs: dict[_Stream, list[Any]] = {}
+        for origin, n, end in zip(self.origins, self.rows.tolist(), self._ends.tolist(), strict=True):
+            if origin.stream in wanted:
+                runs.setdefault(origin.stream, []).append(np.arange(end - n, end))
+        for stream, parts in runs.items():
+            of_stream = np.concatenate(parts)
+            yield stream, of_stream[np.argsort(self._ts[of_stream], kind="stable")].tolist()
+
+
+def _texts(lines: list[str]) -> tuple[list[str], pa.Array]:
+    """Return lines and the same as Arrow has them."""
     try:
-        value = json.loads(line)
-    except RecursionError:
-        return None
-    except ValueError:
-        try:
-            value = json.loads(line, parse_int=str)  # numbers of thousands of digits are JSON; Python refuses them
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
+        return lines, pa.array(lines, pa.string())
+    except UnicodeEncodeError:
+        lines = [logfields.encodable(line) for line in lines]
+        return lines, pa.array(lines, pa.string())
 
 
-def _logfmt(line: str) -> dict[str, str] | None:
-    """Return the pairs of a line that is nothing else, and has two at least."""
-    pairs, at, n = {}, 0, 0
-    while found := _PAIR.match(line, at):
-        key, quoted, plain = found.groups()
-        pairs[key] = plain if quoted is None else _unquoted(quoted)
-        at, n = found.end(), n + 1
-    return pairs if n > 1 and at == len(line) else None
+def _named(own: Sequence[Own]) -> _Fields:
+    """Return the fields that are texts."""
+    return {
+        "msg": [o.msg or None for o in own],
+        "err": [o.err or None for o in own],
+        "run_id": [o.run_id or None for o in own],
+        "job_name": [o.job_name or None for o in own],
+    }
 
 
-def _unquoted(text: str) -> str:
-    try:
-        return str(json.loads(f'"{text}"')) if "\\" in text else text
-    except ValueError:
-        return text.replace('\\"', '"')
+def _with(texts: pa.Array, clean: dict[int, str]) -> pa.Array:
+    changed = sorted(clean)
+    mask = np.zeros(len(texts), np.bool_)
+    mask[changed] = True
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array([clean[i] for i in changed], pa.string()))
 
 
-def _redact(columns: dict[str, list[Any]], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]) -> None:
-    """Redact the columns in place. Only what is found in `line` counts, the others repeat it."""
-    _many_line_secrets(columns["line"], columns["msg"], streams, redactor, counts)
-    for name, texts in columns.items():
-        columns[name], found = redactor.many(texts)
-        if name == "line":
-            _count(counts, found)
-
-
-def _many_line_secrets(
-    lines: list[str], msgs: list[str | None], streams: Sequence[Any], redactor: Redacts, counts: Counter[str]
-) -> None:
-    """Redact secrets that spread over entries of one stream, whether lines of their own or the `msg` of lines."""
-    if not pc.any(pc.match_substring(pa.array(lines, pa.string()), "PRIVATE KEY")).as_py():
-        return
-    members: dict[Any, list[int]] = {}
-    for i, stream in enumerate(streams):
-        members.setdefault(stream, []).append(i)
-    for of_stream in members.values():
-        for at, (rule, text) in redactor.across([msgs[i] or lines[i] for i in of_stream]).items():
-            i = of_stream[at]
-            lines[i] = _with([lines[i], redactor.unescaped(lines[i])], msgs[i], text)
-            _count(counts, Counter({rule: 1}))
-            if msgs[i]:
-                msgs[i] = text
-
-
-def _with(spellings: Sequence[str], msg: str | None, clean: str) -> str:
+def _in_place(spellings: Sequence[str], msg: str | None, clean: str) -> str:
     """Put a clean message into its line, however the line spells it."""
     return next((s.replace(msg, clean) for s in spellings if msg and msg in s), clean)
 
 
-def _count(counts: Counter[str], found: Counter[str]) -> None:
-    for rule, n in found.items():
-        counts["redactions"] += n
-        counts[f"redacted:{rule}"] += n
-
-
-def _signatures(lines: Sequence[str], redactor: Redacts, signatures: Sequence[Signature]) -> list[tuple[str, ...]]:
-    texts = pa.array([redactor.unescaped(line) if "\\" in line else line for line in lines], pa.string())
-    out: list[tuple[str, ...]] = [()] * len(lines)
-    for s in sorted(signatures, key=lambda s: s.id):
-        hits = None
-        for pattern in s.all_of:
-            found = pc.match_substring_regex(texts, f"(?i){pattern}")
-            hits = found if hits is None else pc.and_(hits, found)
-        for i in pc.indices_nonzero(hits).to_pylist() if hits is not None else ():
-            out[i] = (*out[i], s.id)
-    return out
-
-
-def _level(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return None
-    word = value.strip().upper()
-    between = _BETWEEN_LEVELS.fullmatch(word)
-    word = between[1] if between else _LEVEL_WORDS.get(word, word)
-    return word if word in _LEVELS else None
-
-
-def _text(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        return _encodable(value)
-    try:
-        return _encodable(json.dumps(value, ensure_ascii=False))
-    except RecursionError:  # it was read a few frames higher
-        return None
-
-
-def _name(value: Any) -> str | None:
-    """Return what may be a name: of a list or an object nothing is made."""
-    return _text(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which JSON can spell and UTF-8 cannot."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _own_issue(own: Mapping[str, Any]) -> int | None:
-    return next((n for k in _ISSUE_KEYS if (n := _issue(own.get(k)))), None)
-
-
-def _issue(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # to JSON 7.0 and 7 are the same number
-    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    return int(text) if _ISSUE.fullmatch(text) else None
+def _remember(states: dict[_Stream, Any], stream: _Stream, state: Any, *, keep: bool) -> None:
+    """Keep or drop what a stream has not finished; of too many those who were silent longest are forgotten."""
+    states.pop(stream, None)
+    if keep:
+        states[stream] = state
+    while len(states) > _WRITERS:
+        del states[next(iter(states))]

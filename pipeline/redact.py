@@ -1,8 +1,8 @@
 """Takes secrets out of text before anything is stored, and says how many of which kind.
 
 The placeholder `[REDACTED:<rule>:<4 hex>]` holds an HMAC of the secret under the install's key: equal secrets
-correlate, none can be guessed. A loose RE2 pass over all texts at once finds the few candidates; the exact rules run on
-those.
+correlate, none can be guessed. A loose pass over all texts at once finds the few candidates; the exact rules run on
+those. Who reads texts by the million makes that pass, over `hints`, with patterns of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -36,8 +36,13 @@ class Redactor:
     def __init__(self, rules: Sequence[RedactionRule], key: bytes) -> None:
         self._rules = [(r.id, re.compile(r.pattern, re.ASCII), re.compile(r.hint, re.ASCII)) for r in rules]
         self._blocks = [
-            (r.id, re.compile(r.multiline_start), re.compile(r.multiline_end)) for r in rules if r.multiline_start
+            (r.id, re.compile(r.multiline_start, re.ASCII), re.compile(r.multiline_end, re.ASCII))
+            for r in rules
+            if r.multiline_start
         ]
+        self.may_hide = _MAY_HIDE
+        self.hints = [r.hint for r in rules]
+        self.bounds = [bound.pattern for _, *bounds in self._blocks for bound in bounds]
         self._hint = "|".join(f"(?:{r.hint})" for r in rules)
         # only what we write ourselves: a log that writes `[REDACTED:<a token>:0000]` must not get a token past the rules
         self._own = re.compile(rf"(\[REDACTED:(?:{'|'.join(re.escape(r.id) for r in rules)}):[0-9a-f]{{4}}\])")
@@ -79,6 +84,13 @@ class Redactor:
                 text = "".join(parts)
         return text, found
 
+    def finds(self, text: str, hinted: Collection[int]) -> bool:
+        """Tell whether `text()` may change a text in which only the hints of these numbers are found: cheaper than it."""
+        if "[REDACTED:" in text:
+            return True  # a rule may begin or end where a placeholder does
+        shown = {text, self.unescaped(text)} if "\\" in text else {text}
+        return any(self._rules[n][1].search(t) for t in shown for n in hinted)
+
     def candidates(self, texts: pa.Array) -> list[int]:
         """Return the positions of the texts that may hold a secret; nulls never do."""
         return _hits(texts, self._hint)
@@ -87,7 +99,7 @@ class Redactor:
         """Redact many texts: one cheap pass over all, the rules on candidates only; nulls stay."""
         out, found = list(texts), Counter[str]()
         array = pa.array(out, pa.string())
-        hiding = _hits(array, _MAY_HIDE)
+        hiding = _hits(array, self.may_hide)
         plain = pa.array([self.unescaped(out[i] or "") for i in hiding], pa.string())
         for i in sorted({*self.candidates(array), *(hiding[k] for k in self.candidates(plain))}):
             out[i], some = self.text(out[i] or "")
@@ -108,14 +120,18 @@ class Redactor:
             )
         return table
 
-    def across(self, texts: Sequence[str]) -> dict[int, tuple[str, str]]:
+    def across(
+        self, texts: Sequence[str], unfinished: MutableMapping[str, int] | None = None
+    ) -> dict[int, tuple[str, str]]:
         """Redact secrets that spread over the texts of one stream: position -> rule and what that text becomes.
 
         The text in which a secret begins is `text`'s business. One that began before these texts ends in them too.
+        `unfinished` is what the texts before these have left, and then these: for the next ones of the stream.
         """
         out: dict[int, tuple[str, str]] = {}
+        state = unfinished if unfinished is not None else {}
         for rule, start, end in self._blocks:
-            left = 0
+            left = state.pop(rule, 0)
             for i, text in enumerate(texts):
                 opened = [m.end() for m in start.finditer(text)]
                 ended = end.search(text, opened[-1] if opened else 0)
@@ -129,6 +145,8 @@ class Redactor:
                     if ended and not left:
                         out |= self._before(rule, texts, i)
                     left = 0 if ended else left - (clean == body)
+            if left:
+                state[rule] = left
         return out
 
     def _before(self, rule: str, texts: Sequence[str], end: int) -> dict[int, tuple[str, str]]:

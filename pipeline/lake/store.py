@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import filecmp
 import os
 import posixpath
 import re
@@ -16,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -47,7 +48,7 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes, None where there is none."""
-        with self._told("read", name):
+        with self.told("read", name):
             try:
                 return bytes(self._fs.cat_file(self._path(name)))
             except FileNotFoundError:
@@ -60,21 +61,50 @@ class Store:
         """
         if self.read(name) == data:
             return False
-        with self._told("write", name):
+        with self.told("write", name):
             if self.local:
                 self._rename_into_place(name, data, 0o600 if private else 0o666)
             else:
                 self._fs.pipe_file(self._path(name), data)
         return True
 
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Give a file to write to, which takes the place of `name` when the block ends; an error leaves what was there.
+
+        Where the file already held just that, nothing changes. Raises LakeError.
+        """
+        with self.told("write", name):
+            if self.local:
+                with self._renamed_into_place(name) as file:
+                    yield file
+                return
+            file = self._fs.open(self._path(name), "wb")
+            try:
+                yield file
+            except BaseException:
+                file.discard()
+                raise
+            file.close()
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes] | None]:
+        """Give a file to read from, piece by piece; None where there is none. Raises LakeError."""
+        with self.told("read", name), contextlib.ExitStack() as files:
+            try:
+                file = files.enter_context(self._fs.open(self._path(name), "rb"))
+            except FileNotFoundError:
+                file = None
+            yield file
+
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
-        with self._told("delete", name), contextlib.suppress(FileNotFoundError):
+        with self.told("delete", name), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def names(self, folder: str, ending: str = "") -> list[str]:
         """List the files anywhere below a folder, sorted; hidden ones and those below `_` folders of it left out."""
-        with self._told("list", folder):
+        with self.told("list", folder):
             found = _walk(self._path(folder)) if self.local else self._find(self._path(folder))
         names = [posixpath.relpath(p, self.root or "/") for p in found]
         below = len(folder.split("/")) if folder else 0
@@ -90,12 +120,12 @@ class Store:
         if not self.local:
             yield
             return
-        with self._told("lock", META):
+        with self.told("lock", META):
             Path(self._path(_TMP)).mkdir(parents=True, exist_ok=True)
             handle = os.open(self._path(f"{META}/lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._acquire(handle, wait_s, say)
-            with self._told("clean", _TMP):
+            with self.told("clean", _TMP):
                 for left in _walk(self._path(_TMP)):  # what a killed run left; nobody else writes now
                     Path(left).unlink()
             yield
@@ -114,7 +144,7 @@ class Store:
             waited += _RETRY_S
 
     def _taken(self, handle: int) -> bool:
-        with self._told("lock", META):
+        with self.told("lock", META):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -124,16 +154,24 @@ class Store:
             return True
 
     def _rename_into_place(self, name: str, data: bytes, mode: int) -> None:
+        with self._renamed_into_place(name, mode) as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def _renamed_into_place(self, name: str, mode: int = 0o666) -> Iterator[IO[bytes]]:
         path, temporary = Path(self._path(name)), Path(self._path(f"{_TMP}/{secrets.token_hex(8)}"))
         for folder in (temporary.parent, path.parent):
             folder.mkdir(parents=True, exist_ok=True)
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as f:
-                f.write(data)
+                yield f
                 f.flush()
                 os.fsync(f.fileno())
-            temporary.replace(path)
-        except OSError:
+            if path.exists() and filecmp.cmp(temporary, path, shallow=False):
+                temporary.unlink()
+            else:
+                temporary.replace(path)
+        except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
@@ -149,7 +187,8 @@ class Store:
         return f"{self.root}/{name}" if name else self.root
 
     @contextlib.contextmanager
-    def _told(self, doing: str, name: str) -> Iterator[None]:
+    def told(self, doing: str, name: str) -> Iterator[None]:
+        """Say in a LakeError what a file system's error means."""
         try:
             yield
         except LakeError:

@@ -5,10 +5,11 @@ A write touches only the cells of its window and only the rows inside it: the sa
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schemas
 from pipeline.errors import LakeError
+from pipeline.lake.parts import PartWriter, parquet_writer, row_groups, rows_of
 from pipeline.lake.store import META, Store
 from pipeline.model import DAY_NS, NS, Window, day_of
 
@@ -28,6 +30,12 @@ Merge = Callable[[pa.Table, pa.Table], pa.Table]
 def cell_ns(table: str) -> int:
     """Return the length of the cells that a table is cut into."""
     return CELL_NS.get(table, DAY_NS)
+
+
+def cell_of(table: str, instant: int) -> Window:
+    """Return the cell that an instant lies in."""
+    start = instant // cell_ns(table) * cell_ns(table)
+    return Window(start, start + cell_ns(table))
 
 
 class Tables:
@@ -67,6 +75,29 @@ class Tables:
             changed += self._store.write(name, _parquet(schemas.in_order(table, new)))
         return changed
 
+    def part(self, table: str, cell: Window) -> PartWriter:
+        """Return what writes a cell's file anew, row group by row group."""
+        return PartWriter(self._store, self._name(table, cell), schemas.TABLES[table].schema)
+
+    def stored(self, table: str, cell: Window) -> Iterator[pa.Table]:
+        """Yield what a cell's file holds, a row group at a time, in no order. Raises LakeError."""
+        name, spec = self._name(table, cell), schemas.TABLES[table].schema
+        with self._store.reading(name) as file, self._readable(name, table):
+            for rows in row_groups(file, spec.names) if file else ():
+                yield rows.select(spec.names).cast(spec)
+
+    def count(self, table: str, window: Window) -> int:
+        """Count the rows dated inside `window`: of whole cells by their files' footers. Raises LakeError."""
+        return sum(self._count(table, cell) for cell in window.cells(cell_ns(table)))
+
+    def _count(self, table: str, cell: Window) -> int:
+        name = self._name(table, cell)
+        if cell != cell_of(table, cell.start):
+            ts = self._load(name, table, list(schemas.TABLES[table].dated_by))
+            return int(pc.sum(_inside(ts, table, cell)).as_py() or 0) if ts.num_rows else 0
+        with self._store.reading(name) as file, self._readable(name, table):
+            return rows_of(file) if file else 0
+
     def ensure(self, table: str, day: dt.date) -> None:
         """Give a day without rows one empty file with the table's columns, so that every reader finds them."""
         if not self._store.names(f"{self._folder(table)}/date={day}", ".parquet"):
@@ -98,7 +129,7 @@ class Tables:
         spec = schemas.TABLES[table].schema
         if data is None:
             return spec.empty_table().select(list(columns or spec.names))
-        try:
+        with self._readable(name, table):
             found = pq.read_table(
                 io.BytesIO(data),
                 columns=list(columns) if columns else None,
@@ -108,6 +139,11 @@ class Tables:
             return found.select(list(columns or spec.names)).cast(
                 pa.schema([spec.field(c) for c in columns or spec.names])
             )
+
+    @contextlib.contextmanager
+    def _readable(self, name: str, table: str) -> Iterator[None]:
+        try:
+            yield
         except (pa.ArrowException, KeyError, ValueError, OSError) as e:
             raise LakeError(
                 f"{name} in {self._store.uri} cannot be read as {table}: {e}", "delete that file and pull its day again"
@@ -125,17 +161,8 @@ def _inside(rows: pa.Table, table: str, window: Window) -> pa.ChunkedArray:
 
 def _parquet(rows: pa.Table) -> bytes:
     sink = io.BytesIO()
-    plain = {"ts", "line", "err", "msg", "message", "example"}
-    pq.write_table(
-        rows.combine_chunks(),
-        sink,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=50_000,
-        write_page_checksum=True,  # a flipped bit is an error, not another number
-        use_dictionary=[c for c in rows.schema.names if c not in plain],
-        write_statistics=[c for c in rows.schema.names if not pa.types.is_nested(rows.schema.field(c).type)],
-    )
+    with parquet_writer(sink, rows.schema) as writer:
+        writer.write_table(rows.combine_chunks(), row_group_size=50_000)
     return sink.getvalue()
 
 

@@ -10,6 +10,7 @@ read. Of the environment's proxies only one for https is used: it passes a tunne
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import json
 import math
@@ -26,6 +27,7 @@ from http.client import BadStatusLine, RemoteDisconnected  # noqa: TID251 - what
 from typing import Any, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+import orjson
 import requests
 import requests.auth
 import requests.utils
@@ -134,8 +136,10 @@ class Reply:
 
     def json(self) -> Any:
         """Parse the whole body; a body that is not JSON (cut, a proxy's page) is worth another try."""
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(self.body)
         try:
-            return json.loads(self.body)
+            return json.loads(self.body)  # takes halves of surrogate pairs, which some programs write
         except (ValueError, RecursionError) as e:
             if self.body.lstrip()[:1] in {b"{", b"["}:
                 raise _Cut(f"the answer is not whole ({len(self.body)} bytes)") from e
@@ -290,7 +294,9 @@ class Door:
     def _whole(self, r: requests.Response) -> bytes:
         """Read a body as it comes, so that a server which dribbles cannot hold us beyond the command's time."""
         parts, size = [], 0
-        while part := r.raw.read1(_PIECE, decode_content=True):
+        raw = r.raw
+        by_piece = iter(lambda: raw.read1(_PIECE, decode_content=True), b"")
+        for part in raw.read_chunked(decode_content=True) if raw.chunked else by_piece:
             parts.append(part)
             size += len(part)
             if size > self.policy.largest:

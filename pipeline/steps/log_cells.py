@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.tables import PartWriter, Tables, cell_of
+from pipeline.lake.parts import PartWriter
+from pipeline.lake.tables import Tables, cell_of
 from pipeline.model import Window
 from pipeline.sources.loki.answers import Int64s
 from pipeline.sources.loki.client import STEP_NS

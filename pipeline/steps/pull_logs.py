@@ -371,4 +371,5 @@ class _Day:
 
 def _highest(a: Counts, b: Counts) -> Counts:
     """Return the higher of two counts of the same window, app by app and step by step."""
-    return {app: np.maximum(a[app], b[app]) if app in a and app in b else a.get(app, b.get(app)) for app in {**a, **b}}
+    both = {**a, **b}
+    return {app: np.maximum(a.get(app, steps), steps) for app, steps in both.items()}

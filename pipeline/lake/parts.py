@@ -1,0 +1,102 @@
+"""One Parquet file, written as a stream of row groups, so that memory does not grow with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.lake.store import Store
+
+_ROWS = 30_000  # of a row group
+_BYTES = 16 << 20  # of lines of a megabyte a row group holds fewer
+_PLAIN = {
+    "ts",
+    "line",
+    "err",
+    "msg",
+    "message",
+    "example",
+}  # hardly ever twice the same: a dictionary costs and gives nothing
+_UNSORTED = {"line", "err", "msg"}  # whose least and greatest value nobody asks for
+
+
+class PartWriter:
+    """Writes one file: nothing is seen of it until `close`, nothing is left of it after `abort`."""
+
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
+        self._store = store
+        self._name = name
+        self._schema = schema
+        self._waiting: list[pa.Table] = []
+        self._rows = self._bytes = 0
+        self._undo = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the table's schema; they may come in any order. Raises LakeError."""
+        self._waiting.append(rows)
+        self._rows += rows.num_rows
+        self._bytes += rows.nbytes
+        if self._rows >= _ROWS or self._bytes >= _BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Publish the file, which has the table's columns even without rows. Raises LakeError."""
+        self._flush()
+        with self._store.told("write", self._name):
+            self._opened().close()
+        self._writer = None
+        self._undo.close()
+
+    def abort(self) -> None:
+        """Leave what was there; after `close` there is nothing to leave."""
+        with contextlib.suppress(_Aborted), self._undo:
+            raise _Aborted
+
+    def _flush(self) -> None:
+        rows = pa.concat_tables(self._waiting).combine_chunks() if self._waiting else self._schema.empty_table()
+        self._waiting, self._rows, self._bytes = [], 0, 0
+        with self._store.told("write", self._name):
+            self._opened().write_table(rows, row_group_size=_ROWS)
+
+    def _opened(self) -> pq.ParquetWriter:
+        if self._writer is None:
+            sink = self._undo.enter_context(self._store.writing(self._name))
+            self._writer = parquet_writer(sink, self._schema)
+        return self._writer
+
+
+class _Aborted(Exception):  # noqa: N818 - what `abort` tells the file that is being written
+    pass
+
+
+def parquet_writer(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """Return what writes a table of the lake."""
+    nested = {f.name for f in schema if pa.types.is_nested(f.type)}
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        write_page_checksum=True,  # a flipped bit is an error, not another number
+        use_dictionary=[c for c in schema.names if c not in _PLAIN],
+        write_statistics=[c for c in schema.names if c not in nested | _UNSORTED],
+    )
+
+
+def row_groups(file: IO[bytes], columns: list[str]) -> Iterator[pa.Table]:
+    """Yield a file's rows, a row group at a time."""
+    with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
+        for i in range(parquet.num_row_groups):
+            yield parquet.read_row_group(i, columns=columns)
+
+
+def rows_of(file: IO[bytes]) -> int:
+    """Return how many rows a file has, by its footer."""
+    with pq.ParquetFile(file) as parquet:
+        metadata: Any = parquet.metadata
+        return int(metadata.num_rows)

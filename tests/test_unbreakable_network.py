@@ -1,0 +1,156 @@
+"""A faulty network between the command and both servers: the lake is the same, what was retried is said, time is kept to."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Asked, Say
+from tests.proxy import KINDS, LOUD, Proxy, between, is_lines, question, told_about
+from tests.troubled import DATE, DAY, HOUR_NS, PULLED, Servers, Site, hours, servers
+
+pytestmark = [pytest.mark.live, pytest.mark.command]
+WHAT = ("logs", "jobs", "alerts")
+TWO_HOURS = ("--since", f"{DATE}T09:00:00Z", "--until", f"{DATE}T11:00:00Z")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with servers(tmp_path_factory.mktemp("servers")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def calm(both: Servers, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Pull the day over a network without faults."""
+    site = Site.make(tmp_path_factory.mktemp("calm"), both.loki.url, both.prometheus.url)
+    done = site.pull(*WHAT)
+    assert done.returncode == 0, done.stderr
+    assert site.rows().num_rows > 9000
+    return site
+
+
+def differing(site: Site, calm: Site) -> list[str]:
+    """Name the tables that are not the same rows in all columns, with how many there are and should be."""
+    pairs = [(t, site.rows(t), calm.rows(t)) for t in PULLED]
+    return [f"{t}: {a.num_rows} rows, not the {b.num_rows}" for t, a, b in pairs if not a.equals(b)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_with_three_requests_in_ten_faulty_the_lake_is_the_same(
+    seed: int, both: Servers, calm: Site, tmp_path: Path
+) -> None:
+    with between(Proxy(both.loki.url, seed)) as loki, between(Proxy(both.prometheus.url, seed)) as prometheus:
+        site = Site.make(tmp_path, loki.url, prometheus.url)
+        done = site.pull(*WHAT)
+    met = loki.met + prometheus.met
+    assert differing(site, calm) == []
+    assert done.returncode == 0, done.stderr
+    assert all(r.complete for what in WHAT for r in site.records(what))
+    assert len(met) > 10, met
+    again = re.findall(r"(\d+) asked again: (.*)", done.stderr)
+    assert sum(int(n) for n, _ in again) >= sum(met[k] for k in LOUD)
+    assert "HTTP 503" in done.stderr
+    assert "HTTP 429" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_fault_twice_in_a_row_changes_nothing(kind: str, both: Servers, calm: Site, tmp_path: Path) -> None:
+    with (
+        between(Proxy(both.loki.url, 3, rate=0.6, kinds=[kind])) as loki,
+        between(Proxy(both.prometheus.url, 3, rate=0.6, kinds=[kind])) as prometheus,
+    ):
+        site = Site.make(tmp_path, loki.url, prometheus.url)
+        site_timeout = {"AISLOT_LOKI__TIMEOUT": "2s", "AISLOT_PROMETHEUS__TIMEOUT": "2s"}
+        done = site.run("-v", "pull", "logs", "jobs", *TWO_HOURS, env=site_timeout if kind == "silence" else {})
+    assert loki.met[kind]
+    assert prometheus.met[kind]
+    window = type(DAY)(DAY.start + 9 * HOUR_NS, DAY.start + 11 * HOUR_NS)
+    for table in ("logs", "job_samples", "scrapes"):
+        found, expected = site.rows(table, window), calm.rows(table, window)
+        assert found.num_rows == expected.num_rows, (table, loki.met, prometheus.met)
+        assert found.equals(expected), table
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_day_of_daily_over_a_faulty_network_ends_as_over_a_good_one(
+    both: Servers, calm: Site, tmp_path: Path
+) -> None:
+    calm_report = calm.run("daily", "--date", str(DATE))
+    with between(Proxy(both.loki.url, 11)) as loki, between(Proxy(both.prometheus.url, 11)) as prometheus:
+        site = Site.make(tmp_path, loki.url, prometheus.url)
+        done = site.run("-v", "daily", "--date", str(DATE))
+    assert done.returncode == calm_report.returncode, done.stderr
+    tables = (*PULLED, "attempts", "golden", "failures", "incidents", "alert_audit", "slo")
+    assert [t for t in tables if not site.rows(t).equals(calm.rows(t))] == []
+
+
+@pytest.mark.parametrize(("status", "says"), [(400, "bad question"), (422, "bad question")])
+def test_a_refused_question_is_asked_once(status: int, says: str, both: Servers, tmp_path: Path) -> None:
+    def refuse(asked: Asked, _: int) -> Say | None:
+        return Say(says, status) if "query" in asked.form else None
+
+    with (
+        between(Proxy(both.loki.url, rate=0, hook=refuse)) as loki,
+        between(Proxy(both.prometheus.url, rate=0, hook=refuse)) as prometheus,
+    ):
+        done = Site.make(tmp_path, loki.url, prometheus.url).pull("logs", "jobs")
+    assert done.returncode == 3
+    assert done.stderr.count(says) >= 2
+    refused = Counter(question(a) for p in (loki, prometheus) for a, what in p.asked if what)
+    assert len(refused) >= 2
+    assert set(refused.values()) == {1}
+
+
+def test_a_server_that_stays_in_trouble_is_asked_a_bounded_number_of_times(both: Servers, tmp_path: Path) -> None:
+    def busy(asked: Asked, _: int) -> Say | None:
+        return Say("busy", 503) if "query" in asked.form else None
+
+    with between(Proxy(both.loki.url, rate=0, hook=busy)) as loki:
+        done = Site.make(tmp_path, loki.url).pull("logs")
+    assert done.returncode == 3
+    assert "HTTP 503: busy (tried 6 times)" in done.stderr
+    assert "5 asked again: HTTP 503 5" in done.stderr
+    assert set(Counter(question(a) for a, what in loki.asked if what).values()) == {6}
+
+
+@pytest.mark.slow
+def test_a_deadline_for_the_whole_command_leaves_what_the_next_run_resumes(
+    both: Servers, calm: Site, tmp_path: Path
+) -> None:
+    def slow(asked: Asked, _: int) -> None:
+        time.sleep(0.3 if is_lines(asked) else 0)
+
+    with between(Proxy(both.loki.url, rate=0, hook=slow)) as loki:
+        site = Site.make(tmp_path, loki.url, loki_more="workers = 2")
+        codes: list[int] = []
+        done_hours: set[int] = set()
+        while 0 not in codes and len(codes) < 20:
+            first = len(loki.asked)
+            began = time.monotonic()
+            ended = site.pull("logs", options=("--max-runtime", "2s"))
+            # what begins at the last moment ends with its own timeout; starting the interpreter is not counted
+            assert time.monotonic() - began < 8
+            codes.append(ended.returncode)
+            assert done_hours.isdisjoint(hours_read([a for a, _ in loki.asked[first:]])), codes
+            done_hours = {(r.window.start - DAY.start) // HOUR_NS for r in site.records() if r.complete}
+    assert set(codes[:-1]) == {4}, codes
+    assert codes[-1] == 0
+    assert "it goes on from here" in ended.stderr or codes[-1] == 0
+    assert site.rows().equals(calm.rows())
+    assert hours(site.rows()) == hours(calm.rows())
+
+
+def hours_read(asked: list[Asked]) -> set[int]:
+    """Return the hours of the day inside of which lines were asked for; a look at an hour's very edge does not count."""
+    spans = [told_about(a)[1:] for a in asked if is_lines(a)]
+    second = 10**9
+    inside = [(start + second, end - second) for start, end in spans if end - start > 2 * second and start > DAY.start - 1]
+    return {h for start, end in inside for h in range((start - DAY.start) // HOUR_NS, (end - DAY.start) // HOUR_NS + 1)}
