@@ -18,7 +18,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import BUG, DONE, INCOMPLETE, INTERRUPTED, TERMINATED, TROUBLE, AislotError, UsageError, worst
-from pipeline.terminal import NORMAL, QUIET, Terminal
+from pipeline.terminal import NORMAL, QUIET, Terminal, shown
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -259,6 +259,26 @@ def daily(
         _told_run(options, run)
     _results(as_json, [r.report for r in runs])
     _exit(step.exit_code(runs))
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="How many days, the newest first.")] = 7,
+    lake: LakeUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the lake holds, and how each source of each day is known to be complete."""
+    from pipeline.steps import status as step
+
+    options: Options = ctx.obj
+    context = options.context({"lake.uri": lake})
+    found = step.status(context, days)
+    if as_json:
+        _print({"lake": context.store.uri, "days": [d.to_json() for d in found]})
+        return
+    for line in (line for d in found for line in d.lines()):
+        typer.echo(shown(line))
 
 
 @configs.command("show")

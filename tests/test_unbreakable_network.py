@@ -152,5 +152,7 @@ def hours_read(asked: list[Asked]) -> set[int]:
     """Return the hours of the day inside of which lines were asked for; a look at an hour's very edge does not count."""
     spans = [told_about(a)[1:] for a in asked if is_lines(a)]
     second = 10**9
-    inside = [(start + second, end - second) for start, end in spans if end - start > 2 * second and start > DAY.start - 1]
+    inside = [
+        (start + second, end - second) for start, end in spans if end - start > 2 * second and start > DAY.start - 1
+    ]
     return {h for start, end in inside for h in range((start - DAY.start) // HOUR_NS, (end - DAY.start) // HOUR_NS + 1)}

@@ -53,11 +53,11 @@ def servers(folder: Path) -> Iterator[Servers]:
 
 
 def _alike() -> Iterator[tuple[dict[str, str], list[tuple[int, str, dict[str, str]]]]]:
-    """Yield a stream with a pod among its labels, and one that has the pod as metadata."""
+    """Yield a stream with a pod among its labels, and one that has another pod as metadata."""
     labels = {"namespace": NAMESPACE, "app": "codex-k8s-alike"}
     at = [DAY.start + n * HOUR_NS // 2 + 1 for n in range(48)]
     yield labels | {"pod": "p"}, [(t, f"label {t}", {}) for t in at]
-    yield labels, [(t, f"metadata {t}", {"pod": "p"}) for t in at]
+    yield labels, [(t, f"metadata {t}", {"pod": "q"}) for t in at]
 
 
 @dataclass(frozen=True)

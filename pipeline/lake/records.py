@@ -15,6 +15,7 @@ from pipeline.model import PullRecord, Window, day_of
 
 FORMAT = 1
 _PULLS = f"{META}/pulls"
+_RECORD = re.compile(r"/date=(?P<day>[\d-]{10})/(?P<source>\w+)-(?P<start>\d{14})-(?P<end>\d{14})\.json$")
 _DAY = re.compile(r"/date=(\d{4}-\d\d-\d\d)/")
 
 
@@ -49,17 +50,15 @@ class Records:
         name = self._name(record)
         self._put(name, record.to_json())
         for other in self._store.names(f"{_PULLS}/{record.what}/date={day_of(record.window.start)}", ".json"):
-            known = self._read(other)
-            same = known.source == record.source
-            if other != name and same and record.window.covers(known.window):
+            source, window = _named(other)
+            if other != name and source == record.source and record.window.covers(window):
                 self._store.remove(other)
 
     def of(self, what: str, window: Window) -> list[PullRecord]:
         """Return the records of one kind of question whose windows touch `window`, oldest question first."""
-        found = [
-            self._read(n) for d, _ in window.days() for n in self._store.names(f"{_PULLS}/{what}/date={d}", ".json")
-        ]
-        return sorted((r for r in found if r.window.intersect(window)), key=lambda r: (r.asked_at, r.window))
+        names = (n for d, _ in window.days() for n in self._store.names(f"{_PULLS}/{what}/date={d}", ".json"))
+        found = [self._read(n) for n in names if _named(n)[1].intersect(window)]
+        return sorted(found, key=lambda r: (r.asked_at, r.window))
 
     def days(self) -> list[dt.date]:
         """List the UTC days about which anything was ever asked."""
@@ -82,6 +81,27 @@ class Records:
     def day(self, date: dt.date) -> dict[str, Any] | None:
         """Return what `put_day` kept of a day, None where it was never computed."""
         return self._json(f"{META}/days/date={date}.json")
+
+    def put_recount(self, what: str, date: dt.date, facts: Mapping[str, Any]) -> None:
+        """Keep when a day was last counted again on the server (`at`) and what that showed (`late`, `gone`)."""
+        self._put(f"{META}/recounts/{what}/date={date}.json", facts)
+
+    def recount(self, what: str, date: dt.date) -> dict[str, Any] | None:
+        """Return what `put_recount` kept of a day."""
+        return self._json(f"{META}/recounts/{what}/date={date}.json")
+
+    def put_restated(self, date: dt.date, facts: Mapping[str, Any]) -> None:
+        """Mark a day whose data changed after its tables were computed, until `clear_restated`."""
+        self._put(f"{META}/restated/date={date}.json", facts)
+
+    def clear_restated(self, date: dt.date) -> None:
+        """Take the mark away: the day was computed again."""
+        self._store.remove(f"{META}/restated/date={date}.json")
+
+    def restated(self) -> list[dt.date]:
+        """List the days that are marked."""
+        found = (_DAY.search(n) for n in self._store.names(f"{META}/restated", ".json"))
+        return sorted(dt.date.fromisoformat(m[1]) for m in found if m)
 
     def key(self) -> bytes:
         """Return the lake's redaction key, made once and never shown."""
@@ -123,3 +143,12 @@ class Records:
         if not isinstance(value, dict):
             raise LakeError(f"{name} in {self._store.uri} is not a record", "delete that file and pull its day again")
         return value
+
+
+def _named(name: str) -> tuple[str, Window]:
+    """Return the source and the window that a record's name holds. Raises LakeError."""
+    found = _RECORD.search(name)
+    if not found:
+        raise LakeError(f"{name} is no record of a pull", "delete that file and pull its day again")
+    origin = Window.of_day(dt.date.fromisoformat(found["day"])).start
+    return found["source"], Window(origin + int(found["start"]), origin + int(found["end"]))

@@ -120,6 +120,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
         _make(ctx, told, earlier)
         computed.add(earlier)
     made, _ = _make(ctx, told, date)
+    ctx.records.clear_restated(date)
     before = date - dt.timedelta(days=1)
     if before not in computed:
         return made

@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import DONE, INCOMPLETE, SOURCE, TROUBLE, AislotError, worst
-from pipeline.model import Window, instant_text
+from pipeline.errors import DONE, INCOMPLETE, SOURCE, TROUBLE, AislotError, SourceError, worst
+from pipeline.model import DAY_NS, Window, instant_text
 from pipeline.signals.verdict import LEVELS, with_failed_sources
 from pipeline.steps import pull as pulling
 from pipeline.steps.compute import Day, compute
-from pipeline.steps.context import Context
+from pipeline.steps.context import Context, ns
+from pipeline.steps.pull_logs import pull_logs
 from pipeline.steps.report import FORMATS, Report, check_wishes, folder_of, write_daily
 
 CATCH_UP = 7
@@ -61,7 +62,36 @@ def daily(
     Raises UsageError, LakeError, StoppedError.
     """
     check_wishes(ctx, formats)
+    _audit(ctx, days[0])
+    for date in _restated(ctx, days[0]):
+        made = compute(ctx, date)
+        if folder_of(ctx, date).is_dir():
+            write_daily(ctx, made, formats)
+        ctx.say(f"✓ restated {date}: made again after late lines")
     return [_day(ctx, d, formats, fail_on) for d in days]
+
+
+def _audit(ctx: Context, first: dt.date) -> None:
+    """Count the settled days before the first one again and read what came late; a source that fails is named later."""
+    settings = ctx.settings.loki
+    if not settings.url or settings.audit <= 0:
+        return
+    day = Window.of_day(first)
+    before = Window(day.start - ns(settings.audit) // DAY_NS * DAY_NS, day.start)
+    try:
+        found = list(pull_logs(ctx, before, known_only=True))
+    except SourceError as e:
+        ctx.say(f"! audit   earlier days could not be counted again: {e.what}")
+        return
+    late = sum(r.late for r in found)
+    if found:
+        ctx.say(f"✓ audit   {len(found)} hours before {first} counted again, {late:,} late lines")
+
+
+def _restated(ctx: Context, first: dt.date) -> list[dt.date]:
+    """List the computed days before the first one that late lines changed, and those after them, whose sums hold theirs."""
+    marked = [d for d in ctx.records.restated() if d < first]
+    return [d for d in ctx.tables.days("golden") if marked and min(marked) <= d < first]
 
 
 def exit_code(runs: Sequence[DayRun]) -> int:

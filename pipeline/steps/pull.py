@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
 from pipeline.model import PullRecord, Window, merge, subtract
-from pipeline.steps import pull_dump, pull_github, pull_logs, pull_prometheus
 from pipeline.steps.context import Context, seconds_text
 
 WHAT = ("jobs", "alerts", "events", "issues", "logs")
@@ -88,24 +88,52 @@ Ask = Callable[[Context, Window], Sequence[PullRecord]]
 def _configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
     """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others."""
     settings = ctx.settings
-    kube = bool(settings.kubernetes.dump or settings.kubernetes.live)
+    dump = settings.kubernetes.dump
+    kube = bool(dump or settings.kubernetes.live)
     servers: dict[str, tuple[str, tuple[str, Ask]]] = {
         "logs": (settings.loki.url, ("loki", _logs)),
-        "jobs": (settings.prometheus.url, ("prometheus", pull_prometheus.jobs)),
-        "alerts": (settings.prometheus.url, ("prometheus", pull_prometheus.alerts)),
-        "issues": (settings.github.repository, ("github", pull_github.issues)),
-    }
-    stand_ins: dict[str, tuple[str, Ask]] = {
-        "logs": ("kubernetes", pull_dump.logs),
-        "jobs": ("kubernetes", pull_dump.jobs),
-        "events": ("kubernetes", pull_dump.events),
+        "jobs": (settings.prometheus.url, ("prometheus", _prometheus("jobs"))),
+        "alerts": (settings.prometheus.url, ("prometheus", _prometheus("alerts"))),
+        "issues": (settings.github.repository, ("github", _issues)),
     }
     address, asked = servers.get(what, ("", None))
-    chosen = [asked] if address and asked else [stand_ins[what]] if kube and what in stand_ins else []
-    return chosen + ([("github", pull_dump.comments)] if what == "issues" and pull_dump.has_comments(ctx) else [])
+    stand_in = kube and what in {"logs", "jobs", "events"}
+    chosen = [asked] if address and asked else [("kubernetes", _kubectl(what))] if stand_in else []
+    saved = what == "issues" and dump and any(Path(dump).glob("comments*.json"))
+    return chosen + ([("github", _kubectl("comments"))] if saved else [])
+
+
+# Each source is loaded when it is asked: a pull of logs, the most frequent one, needs no pandas.
+
+
+def _prometheus(what: str) -> Ask:
+    def ask(ctx: Context, window: Window) -> Sequence[PullRecord]:
+        from pipeline.steps import pull_prometheus
+
+        return pull_prometheus.jobs(ctx, window) if what == "jobs" else pull_prometheus.alerts(ctx, window)
+
+    return ask
+
+
+def _kubectl(what: str) -> Ask:
+    def ask(ctx: Context, window: Window) -> Sequence[PullRecord]:
+        from pipeline.steps import pull_dump as kubectl
+
+        asks = {"logs": kubectl.logs, "jobs": kubectl.jobs, "events": kubectl.events, "comments": kubectl.comments}
+        return asks[what](ctx, window)
+
+    return ask
+
+
+def _issues(ctx: Context, window: Window) -> Sequence[PullRecord]:
+    from pipeline.steps import pull_github
+
+    return pull_github.issues(ctx, window)
 
 
 def _logs(ctx: Context, window: Window) -> list[PullRecord]:
+    from pipeline.steps import pull_logs
+
     records, again = [], 0
     for result in pull_logs.pull_logs(ctx, window):
         records.append(result.record)

@@ -87,12 +87,6 @@ def events(ctx: Context, window: Window) -> list[PullRecord]:
     return records
 
 
-def has_comments(ctx: Context) -> bool:
-    """Tell whether GitHub comments were saved with the dump."""
-    folder = ctx.settings.kubernetes.dump
-    return bool(folder) and any(Path(folder).glob("comments*.json"))
-
-
 def comments(ctx: Context, window: Window) -> list[PullRecord]:
     """Read GitHub comments that were saved with the dump."""
     found = Dump(Path(ctx.settings.kubernetes.dump)).comments()

@@ -1,59 +1,17 @@
-"""Loki -> `logs`: a day is counted once, what differs from the lake is read in slices and written hour by hour.
-
-Each hour has its own file and record, so that a pull that was stopped or killed goes on where it was.
-"""
+"""Loki -> `logs`. Each hour has its own file and record, so that a pull that was stopped or killed goes on where it was."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice, pairwise
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
-import pyarrow as pa
-
-from pipeline import catalog, engine, loglines
+from pipeline import catalog, engine
 from pipeline.lake.tables import cell_ns
-from pipeline.model import DAY_NS, NS, PullRecord, Window, instant_text, merge
-from pipeline.sources.loki import plan
-from pipeline.sources.loki.answers import Int64s, Limits
-from pipeline.sources.loki.client import DEFAULT_LIMIT, STEP_NS, Loki, Texts
-from pipeline.sources.loki.reading import Part, Reader
-from pipeline.sources.loki.streams import Streams
-from pipeline.steps.context import Context, ns
-from pipeline.steps.log_cells import Asked, Bools, LogCell, instants
+from pipeline.model import DAY_NS, NS, Window, merge
+from pipeline.sources.loki.client import Loki, Texts
+from pipeline.steps.context import Context
+from pipeline.steps.log_days import CellResult, DayOfLogs, Hour, LogSource
 
 _GRID_NS = 60 * NS
-_AHEAD = 3  # answers that wait for their turn: more is memory, fewer is workers that wait
-_EDGE = -1  # a task about an edge comes before the slices that begin there
-_LARGEST = 50_000  # entries of an answer, however many more the server would give
-_METHOD = "count, fetch, reconcile"
-Counts = Mapping[str, Int64s]
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What one hour came to; `late` lines are those that came after it was known as complete."""
-
-    record: PullRecord
-    read_again: bool
-    late: int = 0
-
-
-@dataclass(frozen=True)
-class LogSource:
-    """One Loki, asked by each selector, and what it tells of itself."""
-
-    lokis: Sequence[Loki]
-    limits: Limits
-    version: str
-    fingerprint: str
 
 
 def source_of(ctx: Context) -> LogSource:
@@ -80,296 +38,25 @@ def source_of(ctx: Context) -> LogSource:
     return LogSource(lokis, limits, limits.version or lokis[0].version(), fingerprint)
 
 
-def pull_logs(ctx: Context, window: Window) -> Iterator[CellResult]:
+def pull_logs(ctx: Context, window: Window, *, known_only: bool = False) -> Iterator[CellResult]:
     """Pull a window, widened to whole minutes; hours whose counts have not changed are not read again.
 
-    Raises SourceError, LakeError, StoppedError.
+    `known_only`: hours that were never pulled, or under other rules, are left alone. Raises SourceError, LakeError,
+    StoppedError.
     """
     source = source_of(ctx)
     window = Window(window.start // _GRID_NS * _GRID_NS, -(-window.end // _GRID_NS) * _GRID_NS)
     with engine.start(ctx.settings.engine.kind, ctx.settings.loki.workers) as workers:
         for day in window.cells(DAY_NS):
-            yield from _Day(ctx, source, day, workers).pull()
+            hours = [_known(ctx, source, w) for w in day.cells(cell_ns("logs"))]
+            if known_only:
+                hours = [h for h in hours if h.before]
+            for part in merge(h.window for h in hours):
+                yield from DayOfLogs(ctx, source, part, [h for h in hours if part.covers(h.window)], workers).pull()
 
 
-@dataclass
-class _Hour:
-    """An hour of a day that is pulled: what the lake knows of it, which steps of the day are its own, what is read.
-
-    `whole`: all of it is read; `edge`: the instant at which it starts too, which the step before counts.
-    """
-
-    window: Window
-    steps: slice
-    before: PullRecord | None
-    whole: bool = False
-    edge: bool = False
-    cell: LogCell | None = None
-    found: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A question to read: a slice from the day's step `first_step` on, with its counts, or the instant of an edge."""
-
-    start: int
-    read: Callable[[], Part]
-    first_step: int
-    counted: Int64s | None
-
-
-class _Day:
-    """A day, or what was asked of it, pulled."""
-
-    def __init__(self, ctx: Context, source: LogSource, window: Window, workers: Executor) -> None:
-        self._ctx = ctx
-        self._source = source
-        self._window = window
-        self._workers = workers
-        self._counts: list[Counts] = [loki.counts(window) for loki in source.lokis]
-        self._counted = self._sum()
-        self._wanted: Bools = np.zeros(len(self._counted), np.bool_)
-        self._explained: Int64s = np.zeros(len(self._counted), np.int64)
-        self._short: defaultdict[int, Int64s] = defaultdict(lambda: np.zeros(2, np.int64))  # step: rows, counted
-        self._hours = [self._hour(w) for w in window.cells(cell_ns("logs"))]
-
-    def pull(self) -> Iterator[CellResult]:
-        """Bring each hour of the lake up to what the server counts, and record how it is known."""
-        self._choose()
-        if not self._wanted.any():
-            yield from (self._unchanged(h) for h in self._hours)
-            return
-        self._asked = Asked(self._window.start, self._wanted)
-        limit, largest = self._limit()
-        readers = self._readers(limit, largest)
-        rows = loglines.LogRows(self._ctx.settings.loki.labels, self._ctx.redactor(), self._ctx.catalogue.signatures)
-        waiting = deque(self._hours)
-        with contextlib.ExitStack() as undo:
-            for task, part in self._parts(self._tasks(readers, limit)):
-                while waiting[0].window.end <= task.start:
-                    yield self._done(waiting.popleft(), readers)
-                self._note(task, part)
-                self._store(part, rows, undo)
-            while waiting:
-                yield self._done(waiting.popleft(), readers)
-
-    def _hour(self, window: Window) -> _Hour:
-        steps = slice((window.start - self._window.start) // STEP_NS, (window.end - self._window.start) // STEP_NS)
-        known = [r for r in self._ctx.records.of("logs", window) if r.window == window]
-        usable = [r for r in known if r.fingerprint == self._source.fingerprint and "steps" in r.proof]
-        return _Hour(window, steps, usable[-1] if usable else None)
-
-    def _choose(self) -> None:
-        """Choose the steps to read: hours that are not known, not settled or not complete, and steps that have grown."""
-        if any(h.before and self._total(h) < h.before.proof["counted"] for h in self._hours):
-            # fewer than there were is retention, or a count that came short: the higher of two is nearer to the truth
-            again = [loki.counts(self._window) for loki in self._source.lokis]
-            self._counts = [_highest(a, b) for a, b in zip(self._counts, again, strict=True)]
-            self._counted = self._sum()
-        for h in self._hours:
-            grown = self._grown(h)
-            self._wanted[h.steps] = True if grown is None else grown
-            h.whole = grown is None
-        # a key or a trace may begin a step before; and the instant after an hour's last step lies in the next hour's file
-        late = self._wanted.copy()
-        for h in (h for h in self._hours if h.whole):
-            late[h.steps] = False
-        self._wanted[:-1] |= late[1:]
-        self._wanted[1:] |= late[:-1]
-        for h, following in pairwise(self._hours):
-            self._wanted[following.steps.start] |= h.whole
-            following.edge = following.whole and not h.whole and not self._wanted[h.steps][-1]
-        self._hours[0].edge = self._hours[0].whole
-
-    def _grown(self, h: _Hour) -> Bools | None:
-        """Tell which steps the server counts more lines in than when they were read; None: all must be read."""
-        before = h.before
-        # the record speaks of the rows it was written with: where the lake has lost some, they are read again
-        if before is None or before.provisional or not before.complete:
-            return None
-        if self._ctx.tables.count("logs", h.window) < before.rows or self._edge_count(h) > before.proof.get("edge", 0):
-            return None
-        then = before.proof["steps"]
-        grown = np.zeros(h.steps.stop - h.steps.start, np.bool_)
-        for name, steps in self._named_steps(h).items():
-            grown |= steps > np.array(then.get(name, np.zeros(len(steps))), np.int64)
-        return grown
-
-    def _named_steps(self, h: _Hour) -> dict[str, Int64s]:
-        """Return the counts of an hour by app; those of a second selector under names of their own."""
-        return {
-            f"{i}/{app}" if i else app: steps[h.steps]
-            for i, counts in enumerate(self._counts)
-            for app, steps in sorted(counts.items())
-        }
-
-    def _edge_count(self, h: _Hour) -> int:
-        """Count what lies at the first instant of all, which no step of this day holds."""
-        return self._at_start if h is self._hours[0] else 0
-
-    @cached_property
-    def _at_start(self) -> int:
-        edge = Window(self._window.start - NS // 1000, self._window.start)
-        return sum(loki.count(edge) for loki in self._source.lokis)
-
-    def _total(self, h: _Hour) -> int:
-        return int(self._counted[h.steps].sum())
-
-    def _sum(self) -> Int64s:
-        steps = np.zeros(self._window.length // STEP_NS, np.int64)
-        return sum((s for counts in self._counts for s in counts.values()), steps)
-
-    def _limit(self) -> tuple[int, int]:
-        """Return how many entries to ask for at once, and the most that the server gives."""
-        told = self._source.limits.entries
-        most = (self._source.lokis[0].largest() if told is None else told) or _LARGEST
-        return min(DEFAULT_LIMIT, most), min(_LARGEST, most)
-
-    def _readers(self, limit: int, largest: int) -> list[Reader]:
-        readers: list[Reader] = []
-        known: list[Streams] = []
-        around = self._window.widen(NS, 0)
-        for loki in self._source.lokis:
-            ask = functools.partial(loki.series, around, self._ctx.now)
-            known.append(Streams(ask, known))
-            readers.append(Reader(loki, known[-1], limit, largest))
-        return readers
-
-    def _tasks(self, readers: Sequence[Reader], limit: int) -> list[_Task]:
-        tasks = []
-        label = self._ctx.settings.loki.labels.app
-        for reader, loki, counts in zip(readers, self._source.lokis, self._counts, strict=True):
-            found = plan.groups(counts, loki.selector, label, limit)
-            for s in plan.slices(counts, found, self._window, self._wanted, limit):
-                first = (s.window.start - self._window.start) // STEP_NS
-                tasks.append(_Task(s.window.start, functools.partial(reader.read, s), first, s.counted))
-            for h in (h for h in self._hours if h.edge):
-                read = functools.partial(reader.read_instant, h.window.start)
-                tasks.append(_Task(h.window.start, read, _EDGE, None))
-        return sorted(tasks, key=lambda t: (t.start, t.first_step))
-
-    def _parts(self, tasks: Sequence[_Task]) -> Iterator[tuple[_Task, Part]]:
-        """Run the tasks side by side, and give what they read in their order."""
-        to_do = iter(tasks)
-        running: deque[tuple[_Task, Future[Part]]] = deque()
-        try:
-            for task in islice(to_do, self._ctx.settings.loki.workers + _AHEAD):
-                running.append((task, self._workers.submit(task.read)))
-            while running:
-                task, future = running.popleft()
-                part = future.result()
-                running += [(t, self._workers.submit(t.read)) for t in islice(to_do, 1)]
-                self._ctx.check_time()
-                yield task, part
-        finally:
-            for _, future in running:
-                future.cancel()
-
-    def _note(self, task: _Task, part: Part) -> None:
-        """Keep how rows agree with counts: what was counted again has the last word."""
-        if task.counted is None:
-            if part.short:
-                first = (task.start - self._window.start) // STEP_NS
-                self._short[first] += np.array([part.rows[0], part.counted[0]])
-            return
-        steps = slice(task.first_step, task.first_step + len(part.counted))
-        self._counted[steps] += part.counted - task.counted
-        self._explained[task.first_step] += part.explained
-        for i in part.short:
-            self._short[task.first_step + i] += np.array([part.rows[i], part.counted[i]])
-
-    def _store(self, part: Part, rows: loglines.LogRows, undo: contextlib.ExitStack) -> None:
-        if not len(part.block):
-            return
-        before = Counter(rows.counts)
-        table = rows.rows(part.block)
-        ts = instants(table)
-        low, high = int(ts.min()), int(ts.max())
-        for h in self._hours:
-            if h.window.start > high or h.window.end <= low or not self._wanted[h.steps].any():
-                continue
-            if h.cell is None:
-                h.cell = LogCell(self._ctx.tables, h.window, self._asked, edge=h.edge)
-                undo.callback(h.cell.abort)
-            inside = low >= h.window.start and high < h.window.end
-            h.cell.add(table if inside else table.filter(pa.array((ts >= h.window.start) & (ts < h.window.end))))
-            h.found += rows.counts - before
-            before = Counter(rows.counts)
-
-    def _done(self, h: _Hour, readers: Sequence[Reader]) -> CellResult:
-        """Publish an hour and record how it is known: the record comes last, so that it never speaks of what is not."""
-        if not self._wanted[h.steps].any():
-            return self._unchanged(h)
-        cell = h.cell or LogCell(self._ctx.tables, h.window, self._asked, edge=h.edge)
-        cell.close()
-        record = self._record(h, cell, readers)
-        self._ctx.records.put(record)
-        late = self._late(h)
-        return CellResult(record, read_again=True, late=late)
-
-    def _late(self, h: _Hour) -> int:
-        """Return how many lines came since the hour was known as complete."""
-        known = h.before is not None and h.before.complete and not h.before.provisional
-        return max(0, self._total(h) - int(h.before.proof["counted"])) if known and h.before else 0
-
-    def _unchanged(self, h: _Hour) -> CellResult:
-        """Return the hour's record, to which is added what the server does not have any more."""
-        before = h.before
-        assert before is not None  # noqa: S101 - an hour that is not known is read
-        gone = max(0, int(before.proof["counted"]) - self._total(h))
-        if gone != before.proof.get("gone_from_server", 0):
-            before = replace(before, proof={**before.proof, "gone_from_server": gone}, asked_at=self._ctx.now)
-            self._ctx.records.put(before)
-        return CellResult(before, read_again=False)
-
-    def _record(self, h: _Hour, cell: LogCell, readers: Sequence[Reader]) -> PullRecord:
-        ctx, window = self._ctx, h.window
-        spent = [reader.tally.spent() for reader in readers]
-        steps = range(*h.steps.indices(len(self._wanted)))
-        short = {i: self._short[i] for i in steps if i in self._short}
-        gaps = [Window(at, at + STEP_NS) for at in (self._window.start + i * STEP_NS for i in short)]
-        shown = self._source.limits.shown_s
-        hidden = Window(window.start, max(window.start, min(window.end, ctx.now - ns(shown or 0.0)))) if shown else None
-        gaps += [hidden] if hidden else []
-        before = {} if h.whole or h.before is None else h.before.proof
-        found = Counter(before.get("found", {})) + h.found
-        found.subtract(cell.replaced if before else {})
-        counted = self._total(h)
-        proof: dict[str, Any] = {
-            "method": _METHOD,
-            "counted": counted,
-            "reconciled": counted - int(sum(self._counted[i] for i in short)),
-            "steps": {name: n.tolist() for name, n in self._named_steps(h).items()},
-            "short": {instant_text(g.start): s.tolist() for g, s in zip(gaps, short.values(), strict=False)},
-            "explained": int(self._explained[h.steps].sum()) + before.get("explained", 0),
-            "requests": sum(t.requests for t in spent) + before.get("requests", 0),
-            "recounted": sum(t.recounted for t in spent) + before.get("recounted", 0),
-            "causes": dict(sum((t.causes for t in spent), Counter(before.get("causes", {})))),
-            "found": {k: n for k, n in found.items() if n > 0},
-            "late": self._late(h) + (h.before.proof.get("late", 0) if h.before else 0),
-            "first": cell.first,
-            "last": cell.last,
-            "version": self._source.version,
-        }
-        if h is self._hours[0]:
-            proof["edge"] = self._at_start
-        if hidden:
-            proof["hidden_s"] = hidden.seconds
-        return PullRecord(
-            "logs",
-            "loki",
-            window,
-            complete=not gaps,
-            rows=cell.rows,
-            gaps=merge(gaps),
-            provisional=window.end > ctx.now - ns(ctx.settings.loki.settle),
-            asked_at=ctx.now,
-            fingerprint=self._source.fingerprint,
-            proof=proof,
-        )
-
-
-def _highest(a: Counts, b: Counts) -> Counts:
-    """Return the higher of two counts of the same window, app by app and step by step."""
-    both = {**a, **b}
-    return {app: np.maximum(a.get(app, steps), steps) for app, steps in both.items()}
+def _known(ctx: Context, source: LogSource, window: Window) -> Hour:
+    """Return an hour with the last record that can be compared with: of the same window, streams and rules."""
+    records = [r for r in ctx.records.of("logs", window) if r.window == window and r.fingerprint == source.fingerprint]
+    usable = [r for r in records if "steps" in r.proof]
+    return Hour(window, usable[-1] if usable else None)

@@ -58,7 +58,7 @@ def logcli(server: LokiServer, folder: Path) -> Run:
 def aislot(server: LokiServer, folder: Path, lake: str) -> Run:
     """Pull the day into a lake."""
     env = environment({"AISLOT_LOKI__URL": server.url, "AISLOT_LAKE__URI": lake})
-    return timed([sys.executable, "-m", "pipeline", "pull", "logs", "--date", str(DATE)], folder, env)
+    return timed([sys.executable, "-m", "pipeline", "--debug", "pull", "logs", "--date", str(DATE)], folder, env)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def _row(data: ReportData, c: Coverage) -> dict[str, Any]:
         "sign": sign,
         "state": state,
         "bad": c.complete is False,
-        "proof": _proof(c),
+        "proof": proof_of(c),
     }
 
 
@@ -62,7 +62,10 @@ def _gaps(data: ReportData, c: Coverage) -> str:
     return f"{len(gaps)}: {holes(gaps, data.window)}"
 
 
-def _proof(c: Coverage) -> Rich:
+def proof_of(c: Coverage) -> Rich:
+    """Say how a source's data is known to be complete, or what is wrong with it."""
+    if not c.configured:
+        return say(en.NOT_CONFIGURED)
     if c.proof.get("error"):
         said: Rich = Rich([code(c.proof["error"])])
     else:
@@ -74,7 +77,16 @@ def _proof(c: Coverage) -> Rich:
 
 def _loki(c: Coverage) -> Rich:
     counts = {k: count(c.proof.get(k, 0)) for k in ("reconciled", "counted")}
-    return say(en.PROOF_LOKI, **counts)
+    said = [say(en.PROOF_LOKI, **counts)]
+    if c.proof.get("short"):
+        rows, wanted = (sum(int(pair[i]) for pair in c.proof["short"].values()) for i in (0, 1))
+        steps = en.counted(len(c.proof["short"]), "step")
+        said.append(say(en.PROOF_SHORT, steps=steps, rows=count(rows), counted=count(wanted)))
+    if c.proof.get("explained"):
+        said.append(say(en.PROOF_EXPLAINED, n=count(c.proof["explained"])))
+    if c.proof.get("hidden_s"):
+        said.append(say(en.PROOF_HIDDEN))
+    return joined(said, "; ")
 
 
 def _prometheus_jobs(c: Coverage) -> Rich:
@@ -145,6 +157,8 @@ def _notes(data: ReportData) -> list[Rich]:
     notes = [_note(template, n) for template, n in counts]
     if logs.proof.get("gone_from_server"):
         notes.append(say(en.NOTE_GONE, n=count(logs.proof["gone_from_server"])))
+    if logs.proof.get("late"):
+        notes.append(say(en.NOTE_LATE, n=count(logs.proof["late"])))
     if logs.proof.get("unstamped"):
         notes.append(say(en.NOTE_UNSTAMPED, n=count(logs.proof["unstamped"])))
     unread = coverage_of(data, "issues").proof.get("unreadable")
