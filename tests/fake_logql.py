@@ -96,7 +96,7 @@ class _Tokens:
     _WORD = re.compile(
         r'\s*("(?:[^"\\\n\0]|\\.)*"|`[^`]*`|[A-Za-z_]\w*|[0-9]+(?:ms|s)|=~|!~|!=|\|~|[{}()\[\],=|])', re.ASCII
     )
-    _ESCAPED: Mapping[str, str] = {"\\": "\\", '"': '"', "n": "\n"}
+    _ESCAPED: Mapping[str, str] = {"\\": "\\", '"': '"'}
     _UNIT: Mapping[str, int] = {"ms": 10**6, "s": NS}
 
     def __init__(self, text: str) -> None:
@@ -122,7 +122,9 @@ class _Tokens:
     def string(self) -> str:
         word = self.take()
         assert word[0] in '"`', word
-        return word[1:-1] if word[0] == "`" else re.sub(r"\\(.)", lambda m: self._ESCAPED[m[1]], word[1:-1])
+        if word[0] == "`":
+            return word[1:-1]
+        return re.sub(r"\\u(.{4})|\\(.)", lambda m: chr(int(m[1], 16)) if m[1] else self._ESCAPED[m[2]], word[1:-1])
 
     def name(self) -> str:
         word = self.take()

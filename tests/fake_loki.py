@@ -128,10 +128,13 @@ class FakeLoki:
         if asked.summed:
             n = self._counted(found)
             return success("vector", [{"metric": {}, "value": [at / NS, str(n)]}] if n else [])
-        shown = {tuple(sorted(asked.seen(h).items())) for h in found}
+        shown: dict[Pairs, list[Held]] = {}
+        for h in found:
+            shown.setdefault(tuple(sorted((k, v) for k, v in asked.seen(h).items() if v)), []).append(h)
         if len(shown) > self.most_series:
             return too_many_series(self.most_series)
-        return success("vector", [{"metric": dict(s), "value": [at / NS, "1"]} for s in sorted(shown)])
+        result = [{"metric": dict(s), "value": [at / NS, str(self._counted(of))]} for s, of in sorted(shown.items())]
+        return success("vector", result)
 
     def _lines(self, asked: Question, form: Form) -> Any:
         start, end, limit = int(form["start"]), int(form["end"]), int(form["limit"])
@@ -212,7 +215,7 @@ def texts() -> Texts:
         count=text("count_lines", "selector", "range"),
         count_by_app=text("count_by_app", "selector", "range", "label"),
         count_instant=text("count_instant", "selector", "at"),
-        lines_at=text("lines_at", "selector", "at"),
+        lines_counted=text("lines_counted", "selector", "range", "at"),
     )
 
 

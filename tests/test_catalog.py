@@ -20,7 +20,7 @@ from pipeline.rules import Catalogue
 ROOT = Path(__file__).resolve().parent.parent
 QUERIES = sorted(p for p in (ROOT / "queries").iterdir() if p.suffix in {".logql", ".promql"})
 RULES = sorted((ROOT / "queries").glob("*.toml"))
-BUILT_IN = catalog.load()
+BUILT_IN = catalog.load(check_own=True)
 PLACEHOLDERS = {
     "alert_samples": {"alerts", "range"},
     "count_lines": {"selector", "range"},

@@ -58,7 +58,7 @@ class PartWriter:
             raise _Aborted
 
     def _flush(self) -> None:
-        rows = pa.concat_tables(self._waiting).combine_chunks() if self._waiting else self._schema.empty_table()
+        rows = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
         self._waiting, self._rows, self._bytes = [], 0, 0
         with self._store.told("write", self._name):
             self._opened().write_table(rows, row_group_size=_ROWS)

@@ -155,15 +155,20 @@ class Reply:
 
 
 class Door:
-    """Asks one server; thread-safe. `retries` counts the further tries by cause."""
+    """Asks one server; thread-safe. `retries` counts the further tries by cause, with those of who shares the counter."""
 
     def __init__(
-        self, name: str, endpoint: Endpoint, policy: Policy | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        name: str,
+        endpoint: Endpoint,
+        policy: Policy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retries: Counter[str] | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.policy = policy or Policy()
-        self.retries: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter() if retries is None else retries
         self._setting = f"{name}.{'api_url' if name == 'github' else 'url'}"
         self._sleep = sleep
         self._local = threading.local()

@@ -28,7 +28,7 @@ def source_of(ctx: Context) -> LogSource:
         count=text("count_lines", "selector", "range"),
         count_by_app=text("count_by_app", "selector", "range", "label"),
         count_instant=text("count_instant", "selector", "at"),
-        lines_at=text("lines_at", "selector", "at"),
+        lines_counted=text("lines_counted", "selector", "range", "at"),
     )
     lokis = [Loki(door, texts, s.strip(), settings.labels.app) for s in settings.selectors]
     limits = lokis[0].limits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ _MAX_ENTRIES = re.compile(r"max_entries_limit_per_query \(\d+ > (\d+)\)")
 _DIGITS = 19  # of nanoseconds since 2001
 _POWERS = 10 ** np.arange(_DIGITS - 1, -1, -1, dtype=np.int64)
 _ZERO = ord("0")
+_AT, _LINE = "aislot_at", "aislot_line"  # labels that queries/ has Loki make
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class Answer:
     def _where(self, inside: Callable[[Int64s], npt.NDArray[np.bool_]]) -> Answer:
         block = chosen(self.block, inside(self.block.ts))
         return replace(self, block=block, doubles=self.doubles[inside(self.doubles)])
+
+
+class Shown(NamedTuple):
+    """An entry as a metric query shows it: stream labels and metadata in one set, and how often it is counted."""
+
+    at: int
+    line: str
+    merged: dict[str, str]
+    counted: int
 
 
 @dataclass(frozen=True)
@@ -114,9 +124,14 @@ def total(reply: Reply) -> int:
     return _read(reply, "vector", lambda result: sum(int(float(sample["value"][1])) for sample in result))
 
 
-def metrics(reply: Reply) -> list[dict[str, str]]:
-    """Return the label sets of a count, each once however high it is."""
-    return _read(reply, "vector", lambda result: [dict(sample["metric"]) for sample in result])
+def shown(reply: Reply) -> list[Shown]:
+    """Return the entries that a count by instant and line shows."""
+
+    def read(result: list[Any]) -> list[Shown]:
+        found = [(dict(sample["metric"]), int(float(sample["value"][1]))) for sample in result]
+        return [Shown(int(labels.pop(_AT)), labels.pop(_LINE, ""), labels, n) for labels, n in found]
+
+    return _read(reply, "vector", read)
 
 
 def series(reply: Reply) -> list[dict[str, str]]:
@@ -183,7 +198,7 @@ def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:
         if answer["data"]["resultType"] != kind:
             raise Transient(f"the answer is no {kind}", _FIX)
         return read(answer["data"]["result"] or [])
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as e:
         raise Transient(f"the answer is no {kind} of Loki", _FIX) from e
 
 
@@ -208,6 +223,8 @@ def _answer(result: list[Any], streams: Streams, *, apart: bool) -> Answer:
     runs: list[tuple[Origin, int]] = []
     for stream in result:
         values = stream["values"]
+        if values == []:  # would be a run of no rows
+            continue
         at += [v[0] for v in values]
         lines += [v[1] for v in values]
         runs += _runs(stream["stream"], values) if apart else [(streams.origin(stream["stream"]), len(values))]

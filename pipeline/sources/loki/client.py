@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import TooLarge, Transient
-from pipeline.model import NS, Block, Run, Window
+from pipeline.model import NS, Window
 from pipeline.sources.http import Door, Reply
 from pipeline.sources.loki import answers
-from pipeline.sources.loki.answers import NOTHING, RAW_STATUS, Answer, Int64s, Limits
-from pipeline.sources.loki.streams import Streams, Unclear
+from pipeline.sources.loki.answers import RAW_STATUS, Answer, Int64s, Limits, Shown
+from pipeline.sources.loki.streams import Streams
 
 STEP_NS = 10 * NS
 DEFAULT_LIMIT = 5000
@@ -22,7 +22,7 @@ _QUIET = {"Cache-Control": "no-cache"}  # an empty answer may be cached; ours mu
 _APART = {**_QUIET, "X-Loki-Response-Encoding-Flags": "categorize-labels"}
 _LEAST_COUNTED = 3600 * NS  # counting less at once is never too much to ask of a server that is well
 _RANGE = "/loki/api/v1/query_range"
-_AT, _LINE = "aislot_at", "aislot_line"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ONLY_TENANT = "fake"  # what a Loki without tenants calls its one
 _BEYOND_ANY_LIMIT = 10_000_000
 
@@ -35,7 +35,7 @@ class Texts:
     count: str
     count_by_app: str
     count_instant: str
-    lines_at: str
+    lines_counted: str
 
 
 @dataclass(frozen=True)
@@ -137,24 +137,16 @@ class Loki:
                 return answer
         raise Transient("Loki did not keep labels and metadata apart", "check loki.url (Loki's own address)")
 
-    def lines_at(self, at: int, streams: Streams, where: str | None = None) -> Answer:
-        """Return the lines of one nanosecond as a metric query shows them, each distinct one. Raises SourceError.
+    def shown(self, window: Window, where: str | None = None) -> Sequence[Shown]:
+        """Return what lies in `(start, end]` as a metric query shows it, each distinct entry. Raises SourceError.
 
-        A log query never gives an entry that lies on the edge of the server's own split and ends its chunk; this does.
+        Of a window of one nanosecond, or of whole milliseconds; TooLarge where there are more than Loki counts apart.
         """
-        text = self.texts.lines_at.replace("${selector}", where or self.selector).replace("${at}", f'"{at}"')
-        form = {"query": text, "time": str(at)}
-        found = self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=answers.metrics, raw_status=RAW_STATUS)
-        lines, runs = [], []
-        for labels in found:
-            lines.append(labels.pop(_LINE, ""))
-            labels.pop(_AT, None)
-            try:
-                origin = streams.origin(labels)
-            except Unclear:
-                return NOTHING
-            runs.append(Run(origin.labels, origin.metadata, 1))
-        return Answer(Block(np.full(len(lines), at, np.int64), lines, runs), np.empty(0, np.int64), len(lines))
+        one = window.length == 1
+        text = self.texts.lines_counted.replace("${at}", f'"{window.end}"' if one else '".+"')
+        text = text.replace("${range}", f"{1 if one else window.length // _MS}ms")
+        form = {"query": text.replace("${selector}", where or self.selector), "time": str(window.end)}
+        return self.door.post("/loki/api/v1/query", form, headers=_QUIET, check=answers.shown, raw_status=RAW_STATUS)
 
     def series(self, window: Window, nonce: int, selector: str | None = None) -> Sequence[Mapping[str, str]]:
         """List the streams that may have lines in a window. Raises SourceError.
@@ -201,6 +193,6 @@ def narrowed(selector: str, matchers: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write a text as a LogQL string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """Write a text as a LogQL string, in which Loki takes no NUL and no end of line as it is."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + _CONTROL.sub(lambda c: f"\\u{ord(c[0]):04x}", escaped) + '"'

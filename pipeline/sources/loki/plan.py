@@ -93,8 +93,3 @@ def _runs(wanted: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return where `wanted` holds, as `[first, last)`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def edges(window: Window, wanted: npt.NDArray[np.bool_]) -> list[int]:
-    """Return the instants at which a wanted part begins: they belong to it and are counted in the step before."""
-    return [window.start + first * STEP_NS for first, _ in _runs(wanted)]

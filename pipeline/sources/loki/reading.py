@@ -1,7 +1,7 @@
 """Brings each slice to agree with its count, step by step, and says exactly where and by how much that failed.
 
 What does not agree is counted and read once more, with labels and metadata kept apart by Loki; what still comes short
-is halved on the count, down to one nanosecond, so that one line that Loki hides does not spoil an hour.
+is looked at line by line as a metric query shows it, in parts that are small enough for that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.sources.loki.answers import Answer, Int64s, chosen, joined
 from pipeline.sources.loki.busy import BusyInstant
 from pipeline.sources.loki.client import STEP_NS, Loki
 from pipeline.sources.loki.plan import Slice, room
+from pipeline.sources.loki.shown import MOST, with_shown
 from pipeline.sources.loki.streams import Streams
 
 _MS = 1_000_000
@@ -135,6 +136,7 @@ class Reader:
             except TooLarge as e:
                 self._learn(e, window, expected, group)
                 return None
+            self._fits(group, len(answer.block))
             if together and answer.streams * _TRACES > answer.given > _FEW:
                 self._apart.add(group)
             if not answer.full:
@@ -153,6 +155,12 @@ class Reader:
         elif expected > 1:
             self._most[group] = min(self._most.get(group, expected), expected // 2)  # bytes: others will not fit either
 
+    def _fits(self, group: str, rows: int) -> None:
+        """Ask for more again: what was too large may have been a few lines."""
+        most = self._most.get(group)
+        if most is not None and rows * 2 > most:
+            self._most[group] = most + 1 + most // 8
+
     def _expected(self, window: Window, where: str) -> int:
         """Count, or where Loki cannot count so finely ask at once: the limit tells when that was too much."""
         if window.length == 1:
@@ -161,7 +169,7 @@ class Reader:
         return 0 if window.length % _MS else self._count(window, where)
 
     def _mended(self, window: Window, expected: int, where: str) -> Answer:
-        """Read once more what did not agree with its count, and in halves what still comes short.
+        """Read once more what did not agree with its count; then as a metric query shows it, in halves that it can show.
 
         Where metadata is kept apart, Loki takes an error on its way (a message too large, a chunk not found) for the end
         of the lines and says 200: a smaller window then shows what a larger one did not.
@@ -169,27 +177,19 @@ class Reader:
         answer = self._fetch(window, expected, where, "", apart=True)
         if _agrees(answer, expected) or len(answer.block) > expected:
             return answer
+        if expected <= MOST:
+            self.tally.add(requests=1, cause="what only a metric query shows")
+            told = with_shown(answer, self._loki, self._streams, window, where)
+            if told is not None:
+                return told
         if window.length <= _MS:
-            return self._with_hidden(window, where, answer)
+            return answer
         self.tally.add(cause="a short answer")
         parts = []
         for half in _halves(window):
             n, rows = self._count(half, where), answer.within(half)
             parts.append(rows if _agrees(rows, n) else self._mended(half, n, where))
         return joined(parts)
-
-    def _with_hidden(self, window: Window, where: str, answer: Answer) -> Answer:
-        """Add what no log query gives: an entry on the edge of the server's own split, which is a whole second."""
-        if window.end % NS:
-            return answer
-        self.tally.add(requests=1, cause="an entry that only a metric query shows")
-        try:
-            found = self._loki.lines_at(window.end, self._streams, where)
-        except TooLarge:
-            return answer  # more lines than Loki counts apart
-        have = set(answer.block.identities())
-        new = np.array([entry not in have for entry in found.block.identities()], dtype=np.bool_)
-        return joined([answer, replace(found, block=chosen(found.block, new))])
 
     def _instant(self, at: int, where: str) -> Answer:
         self.tally.add(cause="a busy nanosecond")

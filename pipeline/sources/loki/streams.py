@@ -5,6 +5,7 @@ Asking Loki to keep them apart doubles its work, so that is done only where the 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from pipeline.model import Pairs
 
 _MOST_KNOWN = 50_000
+_numbers = itertools.count()  # tell which of two lists, of whatever selectors, is the older
 
 
 class Origin(NamedTuple):
@@ -31,8 +33,9 @@ def pairs(labels: Mapping[str, str]) -> Pairs:
 
 
 class _Listed(NamedTuple):
-    """One answer of `/series`, and what was made of merged label sets by it."""
+    """One answer of `/series`, numbered in the order of all, and what was made of merged label sets by it."""
 
+    number: int
     streams: frozenset[Pairs]
     keys: tuple[tuple[str, ...], ...]
     origins: dict[Pairs, Origin]
@@ -51,6 +54,7 @@ class Streams:
         self._others = tuple(others)
         self._listed: _Listed | None = None
         self._asking = threading.Lock()
+        self._sought: set[Pairs] = set()
 
     def listed(self) -> frozenset[Pairs]:
         """Return the streams. Raises SourceError."""
@@ -78,12 +82,26 @@ class Streams:
 
     def is_ours(self, stream: Pairs) -> bool:
         """Tell whether no other selector reads that stream. Raises SourceError."""
-        return not any(stream in other.listed() for other in self._others)
+        if not self._others:
+            return True
+        listed = self._listed or self._newer(None)
+        if stream not in listed.streams and stream not in self._sought:
+            self._sought.add(stream)  # it began since, and another selector may have it by now
+            listed = self._newer(listed)
+        return not any(other.has(stream, listed.number) for other in self._others)
+
+    def has(self, stream: Pairs, since: int) -> bool:
+        """Tell whether a stream is listed, by a list that is no older than that number. Raises SourceError."""
+        listed = self._listed or self._newer(None)
+        if stream not in listed.streams and listed.number < since:
+            listed = self._newer(listed)
+        return stream in listed.streams
 
     def _newer(self, than: _Listed | None) -> _Listed:
         """List the streams, unless another thread has done so since the caller saw `than`."""
         with self._asking:
             if self._listed is None or self._listed is than:
+                number = next(_numbers)  # of when it was asked for
                 streams = frozenset(pairs(labels) for labels in self._ask())
-                self._listed = _Listed(streams, tuple({tuple(name for name, _ in s) for s in streams}), {})
+                self._listed = _Listed(number, streams, tuple({tuple(name for name, _ in s) for s in streams}), {})
             return self._listed
