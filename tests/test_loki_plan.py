@@ -15,8 +15,8 @@ from pipeline.sources.loki import plan
 from pipeline.sources.loki.answers import Int64s
 from pipeline.sources.loki.client import STEP_NS
 from pipeline.sources.loki.plan import Group, Slice
-from tests.fake_loki import SELECTOR, START, entry, held
 from tests.fake_logql import parsed
+from tests.fake_loki import SELECTOR, START, entry, held
 
 STEPS = 30
 WINDOW = Window(START, START + STEPS * STEP_NS)
@@ -25,7 +25,9 @@ APPS = st.one_of(
     st.sampled_from(["", "a", "b", 'q"', "\\", "\n", "a|b", "}", "${range}", "\0", "ü", ".*"]), st.text(max_size=3)
 )
 COUNTS = st.dictionaries(
-    APPS, st.binary(min_size=STEPS, max_size=STEPS).map(lambda n: np.frombuffer(n, np.uint8) % 41 * 1), max_size=12
+    APPS,
+    st.binary(min_size=STEPS, max_size=STEPS).map(lambda n: (np.frombuffer(n, np.uint8) % 41).astype(np.int64)),
+    max_size=12,
 )
 WANTED = st.lists(st.booleans(), min_size=STEPS, max_size=STEPS).map(lambda w: np.array(w, np.bool_))
 LIMITS = st.one_of(st.integers(1, 12), st.integers(1, 2000))
