@@ -144,12 +144,16 @@ def _made(form: _Form, entry: Any, *, checked: bool) -> Any:
         _check_choice(key, values.get(form.field(key), ()), allowed)
     rule = form.cls(**values)
     if checked:
-        for key in _PATTERNS & values.keys():
-            _check_pattern(key, values[key])
-        for key in form.re2:
-            _check_re2(key, values[key])
-        _check_examples(form, rule, entry)
+        _check(form, rule, values, entry)
     return rule
+
+
+def _check(form: _Form, rule: Any, values: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    for key in _PATTERNS & values.keys():
+        _check_pattern(key, values[key])
+    for key in form.re2:
+        _check_re2(key, values[key])
+    _check_examples(form, rule, entry)
 
 
 def _value(key: str, value: Any, hint: Any, name: str) -> Any:

@@ -128,6 +128,8 @@ class FakeLoki:
         if asked.summed:
             n = self._counted(found)
             return success("vector", [{"metric": {}, "value": [at / NS, str(n)]}] if n else [])
+        if (size := _size(found)) > self.largest:
+            return too_large(size, self.largest)
         shown: dict[Pairs, list[Held]] = {}
         for h in found:
             shown.setdefault(tuple(sorted((k, v) for k, v in asked.seen(h).items() if v)), []).append(h)
@@ -149,10 +151,9 @@ class FakeLoki:
         found = [h for h in found if not (self.loses_at_start and h.entry.ts == start)]
         given = [h for h in found for _ in range(self.repeats)][:limit]
         apart = _FLAG in self.door.asked[-1].headers
-        size = sum(len(h.entry.line) for h in given)
+        size = _size(given)
         if size > self.largest and not apart:
-            said = f"rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs"
-            return Reply(500, {}, f"{said} {self.largest})".encode())
+            return too_large(size, self.largest)
         return lines([] if size > self.largest else [h.entry for h in given], apart=apart)
 
 
@@ -193,6 +194,16 @@ def lines(entries: Iterable[Entry], *, apart: bool = False, **more: Any) -> dict
         streams.setdefault(tuple(sorted(labels.items())), []).append([str(e.ts), e.line, *third])
     result = [{"stream": dict(k), "values": v} for k, v in sorted(streams.items())]
     return success("streams", result, **more)
+
+
+def too_large(size: int, most: int) -> Reply:
+    """Return how Loki refuses an answer of too many bytes."""
+    said = f"rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs {most})"
+    return Reply(500, {}, said.encode())
+
+
+def _size(found: Iterable[Held]) -> int:
+    return sum(len(h.entry.line) for h in found)
 
 
 def too_many_series(most: int) -> Reply:

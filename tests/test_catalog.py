@@ -23,8 +23,11 @@ RULES = sorted((ROOT / "queries").glob("*.toml"))
 BUILT_IN = catalog.load(check_own=True)
 PLACEHOLDERS = {
     "alert_samples": {"alerts", "range"},
+    "count_by_app": {"label", "selector", "range"},
+    "count_instant": {"selector", "at"},
     "count_lines": {"selector", "range"},
     "fetch_lines": {"selector"},
+    "lines_counted": {"at", "range", "selector"},
     "job_samples": {"namespace_label", "namespaces", "range"},
     "rule_evaluations": {"range"},
     "scrape_targets": {"range"},

@@ -158,10 +158,45 @@ def test_a_crash_before_the_rename_leaves_the_old_file_and_no_junk(
             local.write("logs/a", b"new")
     assert local.names("") == ["logs/a"]
     assert local.read("logs/a") == b"old"
+    assert local.names(f"{META}/unfinished") == []
+
+
+def test_what_a_killed_run_left_unfinished_goes_when_the_next_one_holds_the_lake(local: Store) -> None:
     left = f"{META}/unfinished"
-    assert len(local.names(left)) == 1
+    local.write(f"{left}/1f2e", b"half of a file")
     with local.lock(0, print):
         assert local.names(left) == []
+
+
+def test_a_file_that_is_written_in_pieces_is_there_whole_or_not_at_all(store: Store) -> None:
+    store.write("logs/a", b"old")
+    with pytest.raises(TypeError), store.writing("logs/a") as file:
+        file.writelines([b"half", None])  # type: ignore[list-item]
+    assert store.read("logs/a") == b"old"
+    with store.writing("logs/a") as file:
+        file.write(b"new ")
+        assert store.read("logs/a") == b"old"
+        file.write(b"and whole")
+    assert store.read("logs/a") == b"new and whole"
+    assert store.names(f"{META}/unfinished") == []
+
+
+def test_a_file_that_is_written_as_it_was_is_not_touched(local: Store) -> None:
+    local.write("logs/a", b"same")
+    before = Path(local.root, "logs/a").stat()
+    with local.writing("logs/a") as file:
+        file.write(b"same")
+    after = Path(local.root, "logs/a").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_file_is_read_in_pieces_and_none_is_none(store: Store) -> None:
+    store.write("logs/a", b"some bytes")
+    with store.reading("logs/a") as file:
+        assert file is not None
+        assert (file.read(4), file.read()) == (b"some", b" bytes")
+    with store.reading("logs/b") as nothing:
+        assert nothing is None
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

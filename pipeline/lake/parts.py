@@ -54,6 +54,10 @@ class PartWriter:
 
     def abort(self) -> None:
         """Leave what was there; after `close` there is nothing to leave."""
+        if self._writer is not None:  # else its own end would write to a file that is gone
+            with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+                self._writer.close()
+            self._writer = None
         with contextlib.suppress(_Aborted), self._undo:
             raise _Aborted
 

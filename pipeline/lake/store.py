@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import filecmp
+import io
 import os
 import posixpath
 import re
@@ -74,18 +75,14 @@ class Store:
 
         Where the file already held just that, nothing changes. Raises LakeError.
         """
-        with self.told("write", name):
-            if self.local:
-                with self._renamed_into_place(name) as file:
-                    yield file
-                return
-            file = self._fs.open(self._path(name), "wb")
-            try:
+        if self.local:
+            with self.told("write", name), self._renamed_into_place(name) as file:
                 yield file
-            except BaseException:
-                file.discard()
-                raise
-            file.close()
+            return
+        whole = io.BytesIO()  # an object is put at once, which is all that makes it atomic
+        yield whole
+        with self.told("write", name):
+            self._fs.pipe_file(self._path(name), whole.getvalue())
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes] | None]:

@@ -61,7 +61,8 @@ class BusyInstant:
 
     def _whole(self, part: Chosen, n: int) -> Answer:
         answer = self._fetched(part, n)
-        if len(answer.block) >= n and not answer.full:
+        rows = len(answer.block) + len(answer.doubles)
+        if rows >= n and not answer.full:
             return answer
         if answer.full or n > MOST:
             for yes, no in _splits(part, answer.block):
@@ -69,7 +70,7 @@ class BusyInstant:
                 # more than the whole where that took entries that differ in metadata alone for one
                 if min(counts) > 0 and sum(counts) >= n:
                     return joined([self._whole(side, k) for side, k in zip((yes, no), counts, strict=True)])
-        return answer if len(answer.block) >= n else self._shown(part, n, answer)
+        return answer if rows >= n else self._shown(part, n, answer)
 
     def _count(self, part: Chosen) -> int:
         self.tell(recounted=1)
@@ -80,7 +81,7 @@ class BusyInstant:
         if n <= MOST:
             self.tell(requests=1, cause="what only a metric query shows")
             told = with_shown(answer, self.loki, self.streams, Window(self.at - 1, self.at), str(part))
-        if told is None or len(told.block) < n:
+        if told is None or len(told.block) + len(told.doubles) < n:
             self.tell(cause="lines that nothing tells apart")
         return told or answer
 
