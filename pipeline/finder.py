@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, MutableMapping, Sequence
 from typing import Protocol
@@ -10,24 +9,27 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipeline.logfields import MAY_PANIC, NO_TEXT
+from pipeline.logfields import MAY_NAME_ISSUE, MAY_PANIC, NO_TEXT
 from pipeline.rules import Signature
-from pipeline.scan import Pattern, Rows, Scanner
+from pipeline.scan import Pattern, Rows, Scanner, by_place
 
-_NO_TEXT, _HIDING, _PANIC, _HINTS = range(4)
-_CLASSES = re.compile(r"\\[^bB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-_PLACED = re.compile(r"[\^$]|\\[bB]")
+_NO_TEXT, _HIDING, _ESCAPED, _PANIC, _ISSUE, _HINTS = range(6)
 
 
 class Redacts(Protocol):
-    """What takes secrets out of text.
+    """What takes secrets out of text."""
 
-    `hints` are loose patterns that are found wherever a secret is, `bounds` begin and end secrets over several lines.
-    """
+    @property
+    def hints(self) -> Sequence[str]:
+        """Loose patterns that are found wherever a secret is."""
 
-    hints: Sequence[str]
-    bounds: Sequence[str]
-    may_hide: str
+    @property
+    def bounds(self) -> Sequence[str]:
+        """What secrets over several lines begin and end with."""
+
+    @property
+    def may_hide(self) -> str:
+        """What is found wherever `unescaped` changes a text."""
 
     def text(self, text: str) -> tuple[str, Counter[str]]:
         """Return the text without secrets, and how many of which rule."""
@@ -41,7 +43,7 @@ class Redacts(Protocol):
         """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
 
     def unescaped(self, text: str) -> str:
-        """Write out what JSON may spell as escapes, wherever `may_hide` is found."""
+        """Write out what JSON may spell as escapes."""
 
 
 class Found:
@@ -56,6 +58,14 @@ class Found:
     def no_text(self) -> list[int]:
         """Return the texts that may hold what stands for bytes that are no text."""
         return list(self._hits[_NO_TEXT].tolist())
+
+    def escaped(self) -> bool:
+        """Tell whether any text may hold a backslash."""
+        return bool(len(self._hits[_ESCAPED]))
+
+    def issue(self) -> list[int]:
+        """Return the texts that may name an issue in a field of their own."""
+        return list(self._hits[_ISSUE].tolist())
 
     def panic(self) -> list[int]:
         """Return the texts that may begin a panic's trace."""
@@ -96,13 +106,15 @@ class Finder:
             [
                 Pattern(NO_TEXT),
                 Pattern(redactor.may_hide),
-                Pattern(MAY_PANIC),
+                Pattern(r"\\", once=True),
+            Pattern(MAY_PANIC),
+            Pattern(MAY_NAME_ISSUE),
                 *(Pattern(p) for p in secrets),
                 *(Pattern(p, any_case=True) for s in signatures for p in s.all_of),
             ]
         )
         # whether a part of a text can match where the whole does not, as what begins it
-        self.by_place = any(_PLACED.search(_CLASSES.sub("", p)) for p in secrets)
+        self.by_place = any(by_place(p) for p in secrets)
 
     def find(self, texts: Sequence[str], array: pa.Array | None = None) -> Found:
         """Look through texts, of which `array` is what Arrow has."""

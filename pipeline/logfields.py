@@ -16,10 +16,11 @@ JSON, BROKEN, TEXT, LOGFMT, PANIC = range(5)
 FORMATS = ("json", "broken", "text", "logfmt", "panic")
 NAMED = ("msg", "err", "run_id", "job_name")
 ISSUE_KEYS = ("issue", "issue_number")
-MAY_PANIC = "^(?:panic: |fatal error: |goroutine )"
+MAY_PANIC = "panic: |fatal error: |goroutine "
+MAY_NAME_ISSUE = "issue"
 NO_TEXT = "\ufffd"  # which stands for bytes that are no text
 
-_LEVELS = {"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "TRACE", "PANIC"}
+LEVELS = (None, "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "TRACE", "PANIC")
 _LEVEL_WORDS = {"WARNING": "WARN", "ERR": "ERROR", "CRITICAL": "FATAL", "DBG": "DEBUG"}
 _BETWEEN_LEVELS = re.compile(r"(DEBUG|INFO|WARN|ERROR)[+-]\d{1,3}", re.ASCII)  # slog's ERROR+4
 _LOGRUS = re.compile(r"(INFO|WARN|ERROR|ERRO|DEBUG|DEBU|FATAL|FATA|TRACE|TRAC)\[\d{1,9}\]")
@@ -58,7 +59,7 @@ class Read(NamedTuple):
 
 _own = msgspec.json.Decoder(Own).decode
 _NOTHING = Own()
-_LOGRUS_SAYS = {w: Own(level=_LOGRUS_SHORT.get(w, w)) for w in (*_LEVELS, *_LOGRUS_SHORT)}
+_LOGRUS_SAYS = {w: Own(level=_LOGRUS_SHORT.get(w, w)) for w in (*LEVELS[1:], *_LOGRUS_SHORT)}
 
 
 def read(lines: Sequence[str], texts: pa.Array, marred: Collection[int]) -> Read:
@@ -68,25 +69,31 @@ def read(lines: Sequence[str], texts: pa.Array, marred: Collection[int]) -> Read
     """
     braced = _braced(lines, texts)
     kinds = np.where(braced, JSON, TEXT).astype(np.int8)
-    own, odd = [], []
-    for i, (line, is_json) in enumerate(zip(lines, braced.tolist(), strict=True)):
-        if is_json:
-            try:
-                own.append(_own(line))
-            except (msgspec.MsgspecError, RecursionError):
-                fields = _json(line)
-                if fields is None:
-                    kinds[i] = BROKEN
-                else:
-                    odd.append(i)
-                own.append(_made(fields or {}))
-        else:
-            own.append(_NOTHING)
-    for i in np.flatnonzero(kinds == TEXT).tolist():
+    objects = np.flatnonzero(braced)
+    read, broken, odd = _objects([lines[i] for i in objects.tolist()] if len(objects) < len(lines) else lines)
+    kinds[objects[broken]] = BROKEN
+    own = np.full(len(lines), _NOTHING, object)
+    own[objects] = np.fromiter(read, object, len(read))
+    for i in np.flatnonzero(~braced).tolist():
         if i not in marred:
             kinds[i], own[i] = _plain(lines[i])
     kinds[list(marred)] = BROKEN
-    return Read(kinds, own, odd)
+    return Read(kinds, own.tolist(), objects[odd].tolist())
+
+
+def _objects(lines: Sequence[str]) -> tuple[list[Own], list[int], list[int]]:
+    """Return the fields of each line, which lines are no object after all, and which have fields that need a look."""
+    own: list[Own] = []
+    broken, odd = [], []
+    left = iter(lines)
+    while len(own) < len(lines):
+        try:
+            own.extend(map(_own, left))  # what was read before an error is kept
+        except (msgspec.MsgspecError, RecursionError):
+            fields = _json(lines[len(own)])
+            (broken if fields is None else odd).append(len(own))
+            own.append(_made(fields or {}))
+    return own, broken, odd
 
 
 def _braced(lines: Sequence[str], texts: pa.Array) -> npt.NDArray[np.bool_]:
@@ -188,13 +195,13 @@ def forget(read: Read, row: int) -> None:
     read.kinds[row], read.own[row] = PANIC, _NOTHING
 
 
-class _Levels(dict[Any, str | None]):
-    """The level that each spelling means: there are few."""
+class _Levels(dict[Any, int]):
+    """The level that each spelling means, as a place in LEVELS: there are few."""
 
-    def __missing__(self, value: Any) -> str | None:
+    def __missing__(self, value: Any) -> int:
         if len(self) > _MANY_LEVELS:
             self.clear()
-        self[value] = found = _level(value)
+        self[value] = found = LEVELS.index(_level(value))
         return found
 
 
@@ -203,7 +210,8 @@ _LEVEL_OF = _Levels()
 
 def levels(own: Sequence[Own]) -> pa.Array:
     """Return the column `level`."""
-    return pa.array([_LEVEL_OF[o.level] for o in own], pa.string())
+    which = bytes(map(_LEVEL_OF.__getitem__, [o.level for o in own]))
+    return pa.array(LEVELS, pa.string()).take(pa.array(np.frombuffer(which, np.uint8)))
 
 
 def _level(value: Any) -> str | None:
@@ -212,14 +220,13 @@ def _level(value: Any) -> str | None:
     word = value.strip().upper()
     between = _BETWEEN_LEVELS.fullmatch(word)
     word = between[1] if between else _LEVEL_WORDS.get(word, word)
-    return word if word in _LEVELS else None
+    return word if word in LEVELS else None
 
 
-def issues(own: Sequence[Own]) -> list[int | None]:
-    """Return the issue that each line names."""
-    return [
-        None if o.issue is None and o.issue_number is None else issue(o.issue) or issue(o.issue_number) for o in own
-    ]
+def issues(own: Sequence[Own], rows: Sequence[int]) -> pa.Array | None:
+    """Return the issue that each line names, None where none does; no line but `rows` may."""
+    named = {i: n for i in rows if (n := issue(own[i].issue) or issue(own[i].issue_number))}
+    return pa.array([named.get(i) for i in range(len(own))], pa.int64()) if named else None
 
 
 def issue(value: Any) -> int | None:

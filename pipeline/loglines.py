@@ -76,14 +76,14 @@ class LogRows:
         self._panics(read, lines, found, writers)
         self.counts["not_parsed"] += int(np.count_nonzero(read.kinds == BROKEN))
         own = _named(read.own)
-        clean = self._redacted(lines, own, self._hidden(lines, own, read.odd), found, writers)
+        clean = self._redacted(lines, own, self._hidden(lines, own, read.odd, found), found, writers)
         if clean:
             texts = _with(texts, clean)
-        columns = origins.columns(writers.origins, writers.rows)
-        for c in NAMED:
-            said = pa.array(own[c], pa.string())
-            columns[c] = pc.coalesce(said, columns[c]) if c in columns else said
-        columns["issue"] = pc.coalesce(pa.array(logfields.issues(read.own), pa.int64()), columns["issue"])
+        columns: dict[str, pa.Array | None] = {c: pa.array(own[c], pa.string()) for c in NAMED}
+        columns["issue"] = logfields.issues(read.own, found.issue())
+        for c, whence in origins.columns(writers.origins, writers.rows).items():
+            said = columns.get(c)
+            columns[c] = whence if said is None else _first(said, whence)
         columns["ts"] = pa.array(block.ts).cast(schemas.TS)
         columns["level"] = logfields.levels(read.own)
         columns["line"] = texts
@@ -114,15 +114,17 @@ class LogRows:
                 logfields.forget(read, rows[k])
             _remember(self._panicking, stream, None, keep=going_on)
 
-    def _hidden(self, lines: Sequence[str], own: _Fields, odd: Sequence[int]) -> _Hidden:
+    def _hidden(self, lines: Sequence[str], own: _Fields, odd: Sequence[int], found: Found) -> _Hidden:
         """Look through the fields that may hold what their line does not show: escapes, values that are no text."""
+        rows: Sequence[int] = odd
         if self._finder.by_place:
-            rows: Sequence[int] = range(len(lines))
-        else:
+            rows = range(len(lines))
+        elif found.escaped():
             rows = sorted({*odd, *(i for i, line in enumerate(lines) if "\\" in line)})
         values = [(i, text) for texts in own.values() for i in rows if (text := texts[i])]
-        found = self._finder.find([text for _, text in values])
-        return _Hidden({values[k][0] for k in found.bounds()}, [(values[k][0], n) for k, n in found.hinted().items()])
+        inside = self._finder.find([text for _, text in values])
+        hinted = [(values[k][0], numbers) for k, numbers in inside.hinted().items()]
+        return _Hidden({values[k][0] for k in inside.bounds()}, hinted)
 
     def _redacted(
         self, lines: Sequence[str], own: _Fields, hidden: _Hidden, found: Found, writers: _Writers
@@ -231,6 +233,11 @@ def _named(own: Sequence[Own]) -> _Fields:
         "run_id": [o.run_id or None for o in own],
         "job_name": [o.job_name or None for o in own],
     }
+
+
+def _first(said: pa.Array, whence: pa.Array) -> pa.Array:
+    """Return what lines say, else what is said of where they come from."""
+    return said if whence.null_count == len(whence) or not said.null_count else pc.coalesce(said, whence)
 
 
 def _with(texts: pa.Array, clean: dict[int, str]) -> pa.Array:

@@ -16,100 +16,137 @@ import pyarrow.compute as pc
 Rows = npt.NDArray[np.int64]
 
 _NONE: Rows = np.empty(0, np.int64)
-# texts are joined by line ends: `^` and `$` hold at theirs, no word goes on over them
-_FLAGS = hyperscan.HS_FLAG_MULTILINE | hyperscan.HS_FLAG_UTF8
 # engines differ on whether a vertical tab is a space: a text that holds one may match anything
-_STRANGE = r"\x0b"
-_WHOLE_BUFFER = re.compile(r"(?<!\\)(?:\\\\)*(\\[AzZ]|\(\?[a-z]*-[a-z]*m)")
-_FLOOD = 20  # matches a text, on the average of a scan, from which on looking at every text is cheaper
+_STRANGE = "\x0b"
+# a match costs half a microsecond to be told of: for what is found this often in each text RE2 is the cheaper one
+_FLOOD, _FLOOD_AT_LEAST = 2, 10_000
+_VERBOSE = re.compile(r"\(\?[a-z]*x")
+_NO_PLACE = re.compile(r"\\[^bB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_PLACE = re.compile(r"[\^$]|\\[bB]")
+_WHOLE = re.compile(r"\\[AzZ]|\(\?[a-z]*-[a-z]*m")
 
 
 class Pattern(NamedTuple):
-    """A regular expression that RE2 or `re` has the last word on."""
+    """A regular expression that RE2 or `re` has the last word on; `once`: it is enough to know one text that has it."""
 
     text: str
     any_case: bool = False
+    once: bool = False
 
 
 class Scanner:
     """Finds which of many texts may match which patterns; none that does is missed. For one thread at a time."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        self._count = len(patterns)
-        # what matches nothing at all, such as `x*`, is found in every text
-        self._everywhere = {i for i, p in enumerate(patterns) if re.search(p.text, "")}
         self._patterns = patterns
+        # `x*` is found in every text; and of all texts together none but the first begins where they do
+        self._everywhere = {i for i, p in enumerate(patterns) if re.search(p.text, "") or _WHOLE.search(p.text)}
+        self._apart: set[int] = set()
+        self._joined = any(by_place(p.text) for p in patterns)
         self._open()
 
     def _open(self) -> None:
-        looked_for = {i: p for i, p in enumerate(self._patterns) if i not in self._everywhere}
-        self._database = _database(tuple(looked_for.items()), self._count)
+        apart = self._everywhere | self._apart
+        together = tuple((i, p) for i, p in enumerate(self._patterns) if i not in apart)
+        self._database = _database((*together, (len(self._patterns), Pattern(_STRANGE))))
         self._scratch = hyperscan.Scratch(self._database)
 
     def hits(self, texts: pa.Array) -> list[Rows]:
         """Return of each pattern the positions, in order, of the texts (strings, no nulls) that may match it."""
-        every = np.arange(len(texts), dtype=np.int64)
         if not len(texts):
-            return [every] * self._count
+            return [_NONE] * len(self._patterns)
+        every = np.arange(len(texts), dtype=np.int64)
         found = self._scan(texts)
-        strange = found.pop(self._count, _NONE)
-        out = [every if i in self._everywhere else found.get(i, _NONE) for i in range(self._count)]
+        strange = found.pop(len(self._patterns), _NONE)
+        out = [every if i in self._everywhere else found.get(i, _NONE) for i in range(len(self._patterns))]
+        for i in self._apart:
+            out[i] = np.flatnonzero(matches(texts, self._patterns[i]))
         return [np.union1d(rows, strange) for rows in out] if len(strange) else out
 
     def _scan(self, texts: pa.Array) -> dict[int, Rows]:
         ids: list[int] = []
         ends: list[int] = []
-        room = _FLOOD * len(texts) + 1000
+        room = _FLOOD * len(texts) + _FLOOD_AT_LEAST
 
         def found(pattern: int, _start: int, end: int, _flags: int, _context: Any) -> bool:
             ids.append(pattern)
             ends.append(end)
             return len(ids) > room
 
+        whole, offsets = _whole(texts, joined=self._joined)
         try:
-            self._database.scan(_joined(texts), found, scratch=self._scratch)
+            self._database.scan(whole, found, scratch=self._scratch)
         except hyperscan.ScanTerminated:
-            self._everywhere.add(max(set(ids), key=ids.count))
-            self._open()
+            self._set_apart(max(set(ids), key=ids.count))
             return self._scan(texts)
         if not ids:
             return {}
-        rows = np.searchsorted(_starts(texts), np.array(ends, np.int64), side="right") - 1
+        if self._joined:
+            rows = np.searchsorted(offsets[:-1], ends, side="right") - 1
+        else:
+            rows = np.searchsorted(offsets[1:], ends, side="left")
         numbers = np.array(ids)
-        return {int(i): np.unique(rows[numbers == i]) for i in np.unique(numbers)}
+        return {i: np.unique(rows[numbers == i]) for i in set(ids)}
+
+    def _set_apart(self, flooding: int) -> None:
+        try:
+            matches(pa.array([""]), self._patterns[flooding])
+            self._apart.add(flooding)
+        except pa.ArrowInvalid:
+            self._everywhere.add(flooding)
+        self._open()
 
 
-def _joined(texts: pa.Array) -> memoryview:
+def _whole(texts: pa.Array, *, joined: bool) -> tuple[memoryview, Rows]:
+    """Return all texts as one, and where in it each begins and the last one ends.
+
+    For patterns about places they are joined by line ends, so that `^`, `$` and `\\b` hold at theirs. Others find what
+    is in a text wherever that lies, and what they find across two is not confirmed.
+    """
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    if not joined:
+        data = texts.buffers()[2]
+        return memoryview(data)[offsets[0] : offsets[-1]] if data else memoryview(b""), offsets - offsets[0]
     whole = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts), "\n")
-    return memoryview(whole.buffers()[2])
+    return memoryview(whole.buffers()[2] or b""), offsets - offsets[0] + np.arange(len(offsets))
 
 
-def _starts(texts: pa.Array) -> Rows:
-    """Return where each text begins in what is joined."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts)]
-    return offsets.astype(np.int64) - offsets[0] + np.arange(len(texts), dtype=np.int64)
+def matches(texts: pa.Array, pattern: Pattern) -> npt.NDArray[np.bool_]:
+    """Tell which texts RE2 finds a pattern in. Raises pa.ArrowInvalid where that is none of RE2's."""
+    found = pc.match_substring_regex(texts, f"(?i){pattern.text}" if pattern.any_case else pattern.text)
+    out: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return out
 
 
 @lru_cache(maxsize=8)
-def _database(patterns: tuple[tuple[int, Pattern], ...], strange: int) -> Any:
-    every = [*patterns, (strange, Pattern(_STRANGE))]
+def _database(patterns: tuple[tuple[int, Pattern], ...]) -> Any:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[p.text.replace("\0", r"\x00").encode() for _, p in every],
-        ids=[i for i, _ in every],
-        flags=[_FLAGS | (hyperscan.HS_FLAG_CASELESS if p.any_case else 0) for _, p in every],
+        expressions=[p.text.replace("\0", r"\x00").encode() for _, p in patterns],
+        ids=[i for i, _ in patterns],
+        flags=[
+            hyperscan.HS_FLAG_MULTILINE
+            | hyperscan.HS_FLAG_UTF8
+            | (hyperscan.HS_FLAG_CASELESS if p.any_case else 0)
+            | (hyperscan.HS_FLAG_SINGLEMATCH if p.once else 0)
+            for _, p in patterns
+        ],
     )
     return database
 
 
+def by_place(pattern: str) -> bool:
+    """Tell whether a pattern may be about where a text or a word begins or ends: then a part of a text is another text."""
+    return bool(_VERBOSE.search(pattern) or _PLACE.search(_NO_PLACE.sub("", pattern)))
+
+
 def refusal(pattern: str) -> str | None:
     """Say why a scanner cannot look for a pattern, None where it can."""
-    if found := _WHOLE_BUFFER.search(pattern):
+    if found := _WHOLE.search(pattern):
         return f"{found[1]} is about the whole of a text: use ^ or $"
-    if re.search(pattern, ""):
-        return None
     try:
-        _database(((0, Pattern(pattern)),), 1)
+        if not re.search(pattern, ""):
+            _database(((0, Pattern(pattern)),))
     except hyperscan.error as e:
         return str(e)
     return None

@@ -102,6 +102,10 @@ class Proxy:
             time.sleep(_SLOW_S)
         return self._noted(number, say, kind)
 
+    def close(self) -> None:
+        """Let go of the server, which would wait for us before it stops."""
+        self._pool.clear()
+
     def _noted(self, number: int, say: Say, kind: str) -> Say:
         with self._lock:
             self.asked[number] = (self.asked[number][0], kind)
@@ -203,4 +207,7 @@ def between(proxy: Proxy) -> Iterator[Proxy]:
     """Serve a proxy within the block; its `url` is where to ask."""
     with serving(proxy) as faults:
         proxy.url = faults.url
-        yield proxy
+        try:
+            yield proxy
+        finally:
+            proxy.close()

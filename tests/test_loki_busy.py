@@ -17,6 +17,7 @@ from pipeline.sources.loki.answers import Answer
 from pipeline.sources.loki.busy import BusyInstant, Chosen
 from pipeline.sources.loki.client import Loki
 from pipeline.sources.loki.reading import Tally
+from pipeline.sources.loki.streams import pairs
 from tests.fake_logql import parsed
 from tests.fake_loki import INSTANT, RANGE, SELECTOR, START, FakeLoki, each, entry, held, identity, streams_of
 from tests.faults import Form
@@ -42,7 +43,7 @@ def is_split(entries: Iterable[Entry], limit: int = 100, **server: Any) -> None:
     answer, tally = read(FakeLoki(there, limit, most_series=NO_SERIES, **server), limit)
     assert each(answer.block.entries()) == each(there)
     assert tally.causes == {}
-    # each part that no answer holds costs two counts and two answers, and an even split leaves few parts
+    # a part that no answer holds costs two counts and two answers, and even splits leave few of those
     assert tally.requests + tally.recounted < 24 * (len(there) / limit + 1)
 
 
@@ -62,11 +63,11 @@ def is_split(entries: Iterable[Entry], limit: int = 100, **server: Any) -> None:
         pytest.param([at(f"\N{GRINNING FACE}{n}") for n in range(400)], id="characters of four bytes"),
         pytest.param([at(labels={"app": f"{n}"}) for n in range(1000)], id="streams"),
         pytest.param([at(labels={"app": f"a-b|{n}.*"}) for n in range(400)], id="odd values of labels"),
-        pytest.param([at(labels={"app": "a", f"l{n}": "v"}) for n in range(300)], id="names of labels"),
+        pytest.param([at(labels={"app": "a", f"l{n}": "v"}) for n in range(106)], id="names of labels"),
         pytest.param([at(metadata={"trace_id": f"{n * 7919:032x}"}) for n in range(1000)], id="trace ids"),
         pytest.param([at(metadata={"k": "v" * 400 + f"{n}"}) for n in range(600)], id="long metadata"),
         pytest.param([at(metadata={"app": f"{n}"}) for n in range(400)], id="metadata named like a label"),
-        pytest.param([at(metadata={f"k{n}": "v"}) for n in range(300)], id="names of metadata"),
+        pytest.param([at(metadata={f"k{n}": "v"}) for n in range(106)], id="names of metadata"),
         pytest.param([at(metadata={"k": chr(n)}) for n in range(1, 400)], id="odd metadata"),
         pytest.param(
             [at(f"{n % 10}", {"app": f"{n // 10 % 10}"}, {"t": f"{n // 100}"}) for n in range(1000)], id="all three"
@@ -78,7 +79,7 @@ def test_whatever_tells_entries_apart_splits_them(entries: list[Entry]) -> None:
 
 
 def test_more_trace_ids_than_a_query_could_name_are_split() -> None:
-    is_split([at(metadata={"trace_id": f"{n * 7919:032x}"}) for n in range(12_000)], 5000)
+    is_split([at(metadata={"trace_id": f"{n * 7919:032x}"}) for n in range(6000)], 2500)
 
 
 @pytest.mark.parametrize("limit", [2, 3, 10])
@@ -137,7 +138,10 @@ def test_what_is_not_whole_is_fewer_than_counted_whatever_the_server_does(
     assert got <= wanted
     assert got == wanted or len(answer.block) + len(answer.doubles) < repeats * len(wanted)
     assert tally.requests + tally.recounted <= 100 * (len(there) + 1)
-    if series and largest > sum(len(e.line) for e in there):
+    streams = [s.items() for s in map(dict, {pairs(e.labels) for e in (*there, *beside)})]
+    clear = all(sum(s <= held(e).merged.items() for s in streams) == 1 for e in there)
+    # what a metric query shows, with labels and metadata in one, is taken where that can be read in one way
+    if clear and series and largest > sum(len(e.line) for e in there):
         assert got == wanted
 
 
@@ -145,11 +149,12 @@ def test_what_is_not_whole_is_fewer_than_counted_whatever_the_server_does(
 @given(sample=HELD, others=HELD, where=st.sampled_from([SELECTOR, '{namespace="prod", app=~".+"}']))
 def test_the_two_sides_of_a_split_hold_everything_once(sample: list[Entry], others: list[Entry], where: str) -> None:
     block = Block.of(held(e).entry for e in sample)
-    for yes, no in busy._splits(Chosen(where, ' |~ "x?"'), block):  # noqa: SLF001 - what all the rest stands on
-        inside = {side: [parsed(str(side)).holds(held(e)) for e in (*sample, *others)] for side in (yes, no)}
-        assert all(a != b for a, b in zip(inside[yes], inside[no], strict=True))
-        assert any(inside[yes][: len(sample)])
-        assert any(inside[no][: len(sample)])
+    parts = []
+    for sides in busy._splits(Chosen(where, ' |~ "x?"'), block):  # noqa: SLF001 - what all the rest stands on
+        yes, no = ([parsed(str(side)).holds(held(e)) for e in (*sample, *others)] for side in sides)
+        assert all(a != b for a, b in zip(yes, no, strict=True))
+        parts.append(any(yes[: len(sample)]) and any(no[: len(sample)]))
+    assert any(parts) == (len(sample) > 1)
 
 
 def test_entries_that_no_split_tells_apart_are_read_line_by_line_as_a_metric_query_shows_them() -> None:

@@ -55,8 +55,9 @@ def test_with_three_requests_in_ten_faulty_the_lake_is_the_same(
     assert done.returncode == 0, done.stderr
     assert all(r.complete for what in WHAT for r in site.records(what))
     assert len(met) > 10, met
-    again = re.findall(r"(\d+) asked again: (.*)", done.stderr)
-    assert sum(int(n) for n, _ in again) >= sum(met[k] for k in LOUD)
+    # of who the server is a page will do for an answer
+    loud = sum(kind in LOUD and "query" in asked.form for p in (loki, prometheus) for asked, kind in p.asked)
+    assert sum(map(int, re.findall(r"(\d+) asked again: ", done.stderr))) >= loud
     assert "HTTP 503" in done.stderr
     assert "HTTP 429" in done.stderr
 
@@ -127,7 +128,7 @@ def test_a_deadline_for_the_whole_command_leaves_what_the_next_run_resumes(
     both: Servers, calm: Site, tmp_path: Path
 ) -> None:
     def slow(asked: Asked, _: int) -> None:
-        time.sleep(0.3 if is_lines(asked) else 0)
+        time.sleep(0.8 if is_lines(asked) else 0)
 
     with between(Proxy(both.loki.url, rate=0, hook=slow)) as loki:
         site = Site.make(tmp_path, loki.url, loki_more="workers = 2")
@@ -136,15 +137,15 @@ def test_a_deadline_for_the_whole_command_leaves_what_the_next_run_resumes(
         while 0 not in codes and len(codes) < 20:
             first = len(loki.asked)
             began = time.monotonic()
-            ended = site.pull("logs", options=("--max-runtime", "2s"))
-            # what begins at the last moment ends with its own timeout; starting the interpreter is not counted
-            assert time.monotonic() - began < 8
+            ended = site.pull("logs", options=("--max-runtime", "4s"))
+            # the interpreter's own start and end come on top
+            assert time.monotonic() - began < 10
             codes.append(ended.returncode)
+            assert ended.returncode == 0 or "it goes on from here" in ended.stderr, ended.stderr
             assert done_hours.isdisjoint(hours_read([a for a, _ in loki.asked[first:]])), codes
             done_hours = {(r.window.start - DAY.start) // HOUR_NS for r in site.records() if r.complete}
-    assert set(codes[:-1]) == {4}, codes
-    assert codes[-1] == 0
-    assert "it goes on from here" in ended.stderr or codes[-1] == 0
+    assert codes == [4] * (len(codes) - 1) + [0]
+    assert len(codes) > 1
     assert site.rows().equals(calm.rows())
     assert hours(site.rows()) == hours(calm.rows())
 

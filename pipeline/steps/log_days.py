@@ -25,7 +25,7 @@ from pipeline.sources.loki.streams import Streams
 from pipeline.steps.context import Context, ns
 from pipeline.steps.log_cells import Asked, Bools, LogCell, instants
 
-_AHEAD = 3  # answers that wait for their turn: more is memory, fewer is workers that wait
+_AHEAD = 1  # answers that wait for their turn: more is memory, fewer is workers that wait
 _EDGE = -1  # a task about an edge comes before the slices that begin there
 _LARGEST = 50_000  # entries of an answer, however many more the server would give
 _METHOD = "count, fetch, reconcile"

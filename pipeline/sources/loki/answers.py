@@ -169,7 +169,8 @@ def entries(streams: Streams, *, apart: bool) -> Callable[[Reply], Answer | None
 
     def check(reply: Reply) -> Answer | None:
         try:
-            return _read(reply, "streams", lambda result: _answer(result, streams, apart=apart))
+            with streams.reading:
+                return _read(reply, "streams", lambda result: _answer(result, streams, apart=apart))
         except Unclear:
             return None
 

@@ -22,6 +22,7 @@ from pipeline.sources.loki.streams import Streams
 
 _PLACES = 400  # characters, from the first that differs, that are looked at for an even split
 _TRIES = 8  # splits that are tried before it is said that there is none
+_FEWEST = 2  # entries from which it can be learned what differs
 _MOST_LINES = 2000  # lines that are looked at
 _MOST_LETTERS = 200  # in one condition: Loki reads no query of more than 128 KiB
 
@@ -94,7 +95,7 @@ class BusyInstant:
         while True:
             try:
                 answer = self._asked(part, most, early=True)
-                if answer.full and (n <= most or len(answer.block) < most // 2):
+                if answer.full and (n <= most or len(answer.block) < max(_FEWEST, most // 2)):
                     # what lies at the nanosecond before may have taken the room
                     later = self._asked(part, most, early=False)
                     answer = later if len(later.block) >= len(answer.block) else answer

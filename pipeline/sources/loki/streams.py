@@ -54,6 +54,7 @@ class Streams:
         self._others = tuple(others)
         self._listed: _Listed | None = None
         self._asking = threading.Lock()
+        self.reading = threading.Lock()  # answers are read one at a time: only one interpreter runs, and each takes memory
         self._sought: set[Pairs] = set()
 
     def listed(self) -> frozenset[Pairs]:
