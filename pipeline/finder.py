@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.logfields import MAY_NAME_ISSUE, MAY_PANIC, NO_TEXT
 from pipeline.rules import Signature
-from pipeline.scan import Pattern, Rows, Scanner, by_place
+from pipeline.scan import Pattern, Rows, Scanner, as_re2, by_place
 
 _NO_TEXT, _HIDING, _ESCAPED, _PANIC, _ISSUE, _HINTS = range(6)
 
@@ -110,7 +110,7 @@ class Finder:
             Pattern(MAY_PANIC),
             Pattern(MAY_NAME_ISSUE),
                 *(Pattern(p) for p in secrets),
-                *(Pattern(p, any_case=True) for s in signatures for p in s.all_of),
+                *(Pattern(as_re2(p), any_case=True) for s in signatures for p in s.all_of),
             ]
         )
         # whether a part of a text can match where the whole does not, as what begins it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from itertools import compress
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,9 +33,13 @@ _PANIC_LINE = re.compile(
     r"\.\.\.[a-z ]{0,20}\d+ frames elided\.\.\.|\s*$"
 )
 _ISSUE = re.compile(r"[1-9][0-9]{0,9}")
-_ISSUE_LENGTH = 20
 _LAST_ASCII = 0x7F
 _MANY_LEVELS = 1000
+
+
+_Bytes = npt.NDArray[np.uint8]
+_Offsets = npt.NDArray[np.int32]
+_Rows = npt.NDArray[np.int64]
 
 
 class Own(msgspec.Struct, gc=False):
@@ -62,22 +67,25 @@ _NOTHING = Own()
 _LOGRUS_SAYS = {w: Own(level=_LOGRUS_SHORT.get(w, w)) for w in (*LEVELS[1:], *_LOGRUS_SHORT)}
 
 
-def read(lines: Sequence[str], texts: pa.Array, marred: Collection[int]) -> Read:
+def read(lines: Sequence[str], texts: pa.Array, marred: list[int]) -> Read:
     """Tell of each line (`texts` are the same as Arrow has them) what it is; `marred` ones hold NO_TEXT.
 
     A panic's lines are plain text to it: what went before them makes them a panic's.
     """
-    braced = _braced(lines, texts)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(lines) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    braced = _braced(lines, data, offsets)
     kinds = np.where(braced, JSON, TEXT).astype(np.int8)
-    objects = np.flatnonzero(braced)
-    read, broken, odd = _objects([lines[i] for i in objects.tolist()] if len(objects) < len(lines) else lines)
-    kinds[objects[broken]] = BROKEN
     own = np.full(len(lines), _NOTHING, object)
+    objects = np.flatnonzero(braced)
+    read, broken, odd = _objects(list(compress(lines, braced.tobytes())))
+    kinds[objects[broken]] = BROKEN
     own[objects] = np.fromiter(read, object, len(read))
-    for i in np.flatnonzero(~braced).tolist():
-        if i not in marred:
-            kinds[i], own[i] = _plain(lines[i])
-    kinds[list(marred)] = BROKEN
+    for i in _unlike_logrus(data, offsets, np.flatnonzero(~braced), own).tolist():
+        kinds[i], own[i] = _plain(lines[i])
+    if marred:
+        kinds[marred] = BROKEN
+        own[[i for i in marred if not braced[i]]] = _NOTHING
     return Read(kinds, own.tolist(), objects[odd].tolist())
 
 
@@ -96,17 +104,31 @@ def _objects(lines: Sequence[str]) -> tuple[list[Own], list[int], list[int]]:
     return own, broken, odd
 
 
-def _braced(lines: Sequence[str], texts: pa.Array) -> npt.NDArray[np.bool_]:
+def _braced(lines: Sequence[str], data: _Bytes, offsets: _Offsets) -> npt.NDArray[np.bool_]:
     """Tell which lines begin like an object, after spaces."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(lines) + 1]
     first = np.zeros(len(lines), np.uint8)
     some = offsets[1:] > offsets[:-1]
-    if some.any():
-        first[some] = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[:-1][some]]
+    first[some] = data[offsets[:-1][some]]
     out: npt.NDArray[np.bool_] = first == ord("{")
     for i in np.flatnonzero(some & ((first <= ord(" ")) | (first > _LAST_ASCII))).tolist():
         out[i] = lines[i].lstrip()[:1] == "{"
     return out
+
+
+def _unlike_logrus(data: _Bytes, offsets: _Offsets, rows: _Rows, own: npt.NDArray[np.object_]) -> _Rows:
+    """Tell the fields of rows that begin as most of logrus's do, `INFO[0003]`, and return the other rows."""
+    width = len("INFO[0003]")
+    long = rows[offsets[1:][rows] - offsets[:-1][rows] >= width]
+    heads = data[offsets[:-1][long][:, None] + np.arange(width)]
+    digits = heads[:, 5:9]
+    alike = (heads[:, 4] == ord("[")) & (heads[:, 9] == ord("]"))
+    alike &= ((digits >= ord("0")) & (digits <= ord("9"))).all(axis=1)
+    words, which = np.unique(heads[alike, :4].copy().view("S4").ravel(), return_inverse=True)
+    says = [_LOGRUS_SAYS.get(word.decode("latin-1")) for word in words.tolist()]
+    known = np.array([say is not None for say in says], np.bool_)[which]
+    told = long[alike][known]
+    own[told] = np.array(says, object)[which[known]]
+    return np.setdiff1d(rows, told, assume_unique=True)
 
 
 def _json(line: str) -> dict[str, Any] | None:

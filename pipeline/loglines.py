@@ -17,6 +17,7 @@ from pipeline.logfields import BROKEN, FORMATS, NAMED, Own, Read
 from pipeline.model import Block, Entry, Pairs, Run
 from pipeline.origins import Origin, Origins
 from pipeline.rules import LabelNames, Signature
+from pipeline.scan import Pattern, matches
 
 _SCHEMA = schemas.TABLES["logs"].schema
 _BLOCK = 100_000
@@ -72,7 +73,7 @@ class LogRows:
         lines, texts = _texts(block.lines)
         found = self._finder.find(lines, texts)
         writers = _Writers(block, self._origins.of(block.runs))
-        read = logfields.read(lines, texts, {i for i in found.no_text() if logfields.NO_TEXT in lines[i]})
+        read = logfields.read(lines, texts, [i for i in found.no_text() if logfields.NO_TEXT in lines[i]])
         self._panics(read, lines, found, writers)
         self.counts["not_parsed"] += int(np.count_nonzero(read.kinds == BROKEN))
         own = _named(read.own)
@@ -167,22 +168,20 @@ class LogRows:
 
     def _signed(self, texts: pa.Array, found: Found, changed: Collection[int]) -> pa.Array:
         """Return the column `signatures`: those of what is left of lines after redaction."""
-        of_row: dict[int, list[str]] = {}
-        again = np.array(sorted(changed), np.int64)
-        for s, hits in zip(self._signatures, found.signed(), strict=True):
-            rows = np.union1d(hits, again) if len(again) else hits
-            if len(rows):
-                lines = texts.take(pa.array(rows)).to_pylist()
-                left = pa.array([self._redactor.unescaped(t) if "\\" in t else t for t in lines], pa.string())
-                for pattern in s.all_of:
-                    has = pc.match_substring_regex(left, f"(?i){pattern}")
-                    left, rows = left.filter(has), rows[has.to_numpy(zero_copy_only=False)]
-                for i in rows.tolist():
-                    of_row.setdefault(i, []).append(s.id)
+        may = [{*hits.tolist(), *changed} for hits in found.signed()]
+        rows = sorted(set().union(*may))
         lengths = np.zeros(len(texts) + 1, np.int32)
-        for i, ids in of_row.items():
-            lengths[i + 1] = len(ids)
-        ids = pa.array([s for i in sorted(of_row) for s in of_row[i]], pa.string())
+        has: list[tuple[int, str]] = []
+        if rows:
+            lines = texts.take(pa.array(rows)).to_pylist()
+            left = pa.array([self._redactor.unescaped(t) if "\\" in t else t for t in lines], pa.string())
+            for s, hits in zip(self._signatures, may, strict=True):
+                if hits:
+                    all_found = [matches(left, Pattern(p, any_case=True)) for p in s.all_of]
+                    signed = np.array(rows)[np.logical_and.reduce(all_found)]
+                    lengths[signed + 1] += 1
+                    has += [(i, s.id) for i in signed.tolist()]
+        ids = pa.array([signature for _, signature in sorted(has)], pa.string())
         return pa.ListArray.from_arrays(pa.array(np.cumsum(lengths, dtype=np.int32)), ids, type=schemas.STRS)
 
 

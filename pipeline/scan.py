@@ -16,10 +16,13 @@ import pyarrow.compute as pc
 Rows = npt.NDArray[np.int64]
 
 _NONE: Rows = np.empty(0, np.int64)
-# engines differ on whether a vertical tab is a space: a text that holds one may match anything
-_STRANGE = "\x0b"
+# RE2's spaces: to Hyperscan and `re` a vertical tab is one more
+_ALONE = {r"\s": r"[ \t\n\f\r]", r"\S": r"[\S\x0b]"}
+_IN_CLASS = {r"\s": r" \t\n\f\r", r"\S": r"\S\x0b"}
 # a match costs half a microsecond to be told of: for what is found this often in each text RE2 is the cheaper one
 _FLOOD, _FLOOD_AT_LEAST = 2, 10_000
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
 _VERBOSE = re.compile(r"\(\?[a-z]*x")
 _NO_PLACE = re.compile(r"\\[^bB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _PLACE = re.compile(r"[\^$]|\\[bB]")
@@ -48,20 +51,19 @@ class Scanner:
     def _open(self) -> None:
         apart = self._everywhere | self._apart
         together = tuple((i, p) for i, p in enumerate(self._patterns) if i not in apart)
-        self._database = _database((*together, (len(self._patterns), Pattern(_STRANGE))))
-        self._scratch = hyperscan.Scratch(self._database)
+        self._database = _database(together) if together else None
+        self._scratch = hyperscan.Scratch(self._database) if together else None
 
     def hits(self, texts: pa.Array) -> list[Rows]:
         """Return of each pattern the positions, in order, of the texts (strings, no nulls) that may match it."""
         if not len(texts):
             return [_NONE] * len(self._patterns)
         every = np.arange(len(texts), dtype=np.int64)
-        found = self._scan(texts)
-        strange = found.pop(len(self._patterns), _NONE)
+        found = self._scan(texts) if self._database else {}
         out = [every if i in self._everywhere else found.get(i, _NONE) for i in range(len(self._patterns))]
         for i in self._apart:
             out[i] = np.flatnonzero(matches(texts, self._patterns[i]))
-        return [np.union1d(rows, strange) for rows in out] if len(strange) else out
+        return out
 
     def _scan(self, texts: pa.Array) -> dict[int, Rows]:
         ids: list[int] = []
@@ -118,6 +120,20 @@ def matches(texts: pa.Array, pattern: Pattern) -> npt.NDArray[np.bool_]:
     return out
 
 
+def as_re2(pattern: str) -> str:
+    """Write out what spaces are to RE2, where it has the last word."""
+
+    def written(m: re.Match[str]) -> str:
+        token = m[0]
+        if token.startswith("\\"):
+            return _ALONE.get(token, token)
+        if token.startswith("[^") and r"\S" in token:
+            return token  # the spaces, and a vertical tab more
+        return _ESCAPE.sub(lambda m: _IN_CLASS.get(m[0], m[0]), token)
+
+    return _TOKEN.sub(written, pattern)
+
+
 @lru_cache(maxsize=8)
 def _database(patterns: tuple[tuple[int, Pattern], ...]) -> Any:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
@@ -146,7 +162,7 @@ def refusal(pattern: str) -> str | None:
         return f"{found[1]} is about the whole of a text: use ^ or $"
     try:
         if not re.search(pattern, ""):
-            _database(((0, Pattern(pattern)),))
+            _database(((0, Pattern(as_re2(pattern))),))
     except hyperscan.error as e:
         return str(e)
     return None

@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import urllib3
 
+from pipeline.model import NS
 from tests.faults import HANGS_UP, RESETS, STALLS, Asked, Say, serving
 
 Hook: TypeAlias = Callable[[Asked, int], Say | None]
@@ -172,6 +173,13 @@ def told_about(asked: Asked) -> tuple[str, int, int]:
 def is_lines(asked: Asked) -> bool:
     """Tell whether a question asks Loki for lines."""
     return asked.path.endswith("/query_range") and told_about(asked)[0] == "lines"
+
+
+def hours_read(day: int, asked: Iterable[Asked]) -> set[int]:
+    """Return inside of which hours of a day lines were asked for; a look at an hour's very edge does not count."""
+    spans = [told_about(a)[1:] for a in asked if is_lines(a)]
+    inside = [(start - day + NS, end - day - NS) for start, end in spans if end - start > 2 * NS and start >= day - NS]
+    return {h for start, end in inside for h in range(start // (3600 * NS), end // (3600 * NS) + 1)}
 
 
 def without(say: Say, rng: Random, *, everything: bool) -> bytes | None:

@@ -168,9 +168,9 @@ def test_a_stream_of_many_labels_and_odd_values_keeps_them(loki: LokiServer, tmp
 
 def push_bytes(loki: LokiServer, stream: Mapping[str, str], entries: Sequence[tuple[int, bytes]]) -> None:
     """Push lines as the agents do, in protobuf: of a push in JSON Loki would make text before it stores it."""
-    named = "{%s}" % ", ".join(f"{k}={json.dumps(v)}" for k, v in sorted(stream.items()))
+    named = ", ".join(f"{k}={json.dumps(v)}" for k, v in sorted(stream.items()))
     made = b"".join(_field(2, _field(1, _instant(t)) + _field(2, raw)) for t, raw in entries)
-    body = bytes(cramjam.snappy.compress_raw(_field(1, _field(1, named.encode()) + made)))
+    body = bytes(cramjam.snappy.compress_raw(_field(1, _field(1, b"{%s}" % named.encode()) + made)))
     with requests.Session() as session:
         session.trust_env = False
         headers = {"Content-Type": "application/x-protobuf"}

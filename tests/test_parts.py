@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_file_and_nothing_else
 
     part = tables.part("logs", HOUR)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(parts.pq, "ParquetWriter", Full)
+        m.setattr(pq, "ParquetWriter", Full)
         with pytest.raises(LakeError, match="No space left") as told:
             part.add(lines(*range(40_000)))
     part.abort()
