@@ -107,8 +107,8 @@ class Finder:
                 Pattern(NO_TEXT),
                 Pattern(redactor.may_hide),
                 Pattern(r"\\", once=True),
-            Pattern(MAY_PANIC),
-            Pattern(MAY_NAME_ISSUE),
+                Pattern(MAY_PANIC),
+                Pattern(MAY_NAME_ISSUE),
                 *(Pattern(p) for p in secrets),
                 *(Pattern(as_re2(p), any_case=True) for s in signatures for p in s.all_of),
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,31 +19,19 @@ from pipeline.schemas import MAP
 
 Found = Counter[str]
 Clean = Callable[[Sequence[str]], dict[int, tuple[str, Found]]]
-
-_Ints = npt.NDArray[np.int32]
+_Ints = npt.NDArray[np.int64]
 
 _POD_FILE = re.compile(r"/var/log/pods/(?P<namespace>[^_/]+)_(?P<pod>[^_/]+)_[^/]+/(?P<container>[^/]+)/")
 _ISSUE_LABELS = ("issue", "issue_number", "codex_k8s_dev_issue_number")
 _RUN_LABELS = ("run_id", "codex_k8s_dev_run_id")
+_AGENT_NAMES = ("filename", "k8s_namespace_name", "k8s_pod_name", "k8s_container_name", "app_kubernetes_io_name")
 _REMEMBERED = 50_000
-_NO_FOUND: Found = Counter()
-
-
-class Spelled(NamedTuple):
-    """Labels or metadata without secrets, what was found in them, and all names and all values as a column has them."""
-
-    pairs: Pairs
-    found: Found
-    texts: tuple[bytes, bytes]
-    sizes: tuple[list[int], list[int]]
 
 
 class Origin(NamedTuple):
-    """Where entries come from and what that says of them, without secrets; `stream` is the one writer's."""
+    """What labels and metadata say of entries; `stream` is the one writer's."""
 
     stream: tuple[Pairs, str | None, str | None]
-    labels: Spelled
-    metadata: Spelled
     namespace: str | None
     app: str | None
     pod: str | None
@@ -53,58 +41,86 @@ class Origin(NamedTuple):
     issue: int | None
 
 
+class Whence(NamedTuple):
+    """Where the rows of each run come from, without secrets."""
+
+    origins: list[Origin]
+    labels: list[Pairs]
+    metadata: list[Pairs]
+
+
+@dataclass(slots=True, eq=False)
+class _Cleaned:
+    """Labels or metadata without secrets, and what was found in them.
+
+    `telling` is the metadata that says where an entry comes from; `origins` are those of the labels, by what it tells.
+    """
+
+    pairs: Pairs
+    found: Found | None
+    telling: Pairs
+    origins: dict[Pairs, Origin] = field(default_factory=dict)
+
+
 class Origins:
-    """Tells the origin of runs, and remembers it: streams write again and again, and some metadata is never the same."""
+    """Tells where runs come from, and remembers it: streams write again and again, some metadata is never the same."""
 
     def __init__(self, names: LabelNames, clean: Clean, count: Callable[[Found], None]) -> None:
         self._names = names
         self._clean = clean
         self._count = count
-        self._pairs: dict[Pairs, Spelled] = {}
-        self._known: dict[tuple[Pairs, Pairs], Origin] = {}
+        self._telling = {names.pod, names.job_name, *_AGENT_NAMES, *_ISSUE_LABELS, *_RUN_LABELS}
+        self._known: dict[Pairs, _Cleaned] = {}
+        self._counted: set[tuple[Pairs, Pairs]] = set()
 
-    def of(self, runs: Sequence[Run]) -> list[Origin]:
-        """Return the origin of each run; what is redacted in one is counted the first time."""
+    def of(self, runs: Sequence[Run]) -> Whence:
+        """Return where each run comes from; what is redacted in its labels and metadata is counted once."""
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-            self._pairs.clear()
-        keys = [(run.labels, run.metadata) for run in runs]
-        known = list(map(self._known.get, keys))
-        if fresh := {key: None for key, origin in zip(keys, known, strict=True) if origin is None}:
-            self._clean_pairs([p for p in dict.fromkeys(p for key in fresh for p in key) if p not in self._pairs])
-            for key in fresh:
-                labels, metadata = self._pairs[key[0]], self._pairs[key[1]]
-                self._count(labels.found)
-                self._count(metadata.found)
-                self._known[key] = _origin(labels, metadata, self._names)
-        return [origin or self._known[key] for key, origin in zip(keys, known, strict=True)]
+            self._counted.clear()
+        labels, metadata = [run.labels for run in runs], [run.metadata for run in runs]
+        self._learn({p: None for p in chain(labels, metadata) if p not in self._known})
+        of_labels, of_metadata = [self._known[p] for p in labels], [self._known[p] for p in metadata]
+        origins = []
+        for run, own, more in zip(runs, of_labels, of_metadata, strict=True):
+            origin = own.origins.get(more.telling)
+            if origin is None:
+                origin = own.origins[more.telling] = _origin(own.pairs, more.telling, self._names)
+            origins.append(origin)
+            if (own.found or more.found) and run[:2] not in self._counted:
+                self._counted.add(run[:2])
+                self._count((own.found or Counter()) + (more.found or Counter()))
+        return Whence(origins, [c.pairs for c in of_labels], [c.pairs for c in of_metadata])
 
-    def _clean_pairs(self, fresh: Sequence[Pairs]) -> None:
+    def _learn(self, fresh: Collection[Pairs]) -> None:
         """Redact values; a name such as `token` says what its value is, and is kept."""
-        shown = [tuple((encodable(k), encodable(v)) for k, v in pairs) for pairs in fresh]
-        changed = self._clean([f"{k}={v}" for pairs in shown for k, v in pairs])
+        if not fresh:
+            return
+        shown = list(fresh)
+        texts = [f"{k}={v}" for pairs in shown for k, v in pairs]
+        if not "".join(texts).isascii():
+            shown = [tuple((encodable(k), encodable(v)) for k, v in pairs) for pairs in shown]
+            texts = [f"{k}={v}" for pairs in shown for k, v in pairs]
+        changed = self._clean(texts)
         at = 0
-        for before, pairs in zip(fresh, shown, strict=True):
-            found: Found = _NO_FOUND
-            clean = pairs
-            if changed and any(i in changed for i in range(at, at + len(pairs))):
-                texts = [changed.get(at + i, (f"{k}={v}", _NO_FOUND)) for i, (k, v) in enumerate(pairs)]
-                clean = tuple((k, t.removeprefix(f"{k}=")) for (k, _), (t, _) in zip(pairs, texts, strict=True))
-                found = sum((f for _, f in texts), Counter())
-            self._pairs[before] = _spelled(clean, found)
+        for key, pairs in zip(fresh, shown, strict=True):
+            clean, found = _with(changed, at, pairs) if changed else (pairs, None)
             at += len(pairs)
+            self._known[key] = _Cleaned(clean, found, tuple([p for p in clean if p[0] in self._telling]))
 
 
-def _spelled(pairs: Pairs, found: Found) -> Spelled:
-    names, values = [k.encode() for k, _ in pairs], [v.encode() for _, v in pairs]
-    return Spelled(
-        pairs, found, (b"".join(names), b"".join(values)), ([len(name) for name in names], [len(v) for v in values])
-    )
+def _with(changed: Mapping[int, tuple[str, Found]], at: int, pairs: Pairs) -> tuple[Pairs, Found | None]:
+    """Return pairs, the first of which is text number `at`, as they are after redaction, and what was found in them."""
+    texts = {i: changed[at + i] for i in range(len(pairs)) if at + i in changed}
+    if not texts:
+        return pairs, None
+    clean = tuple((k, texts[i][0].removeprefix(f"{k}=") if i in texts else v) for i, (k, v) in enumerate(pairs))
+    return clean, sum((found for _, found in texts.values()), Counter())
 
 
-def _origin(label_set: Spelled, metadata_set: Spelled, names: LabelNames) -> Origin:
+def _origin(label_pairs: Pairs, telling: Pairs, names: LabelNames) -> Origin:
     """Tell where a stream comes from: its labels, else metadata or the path of the log file."""
-    labels, metadata = dict(label_set.pairs), dict(metadata_set.pairs)
+    labels, metadata = dict(label_pairs), dict(telling)
     file = _POD_FILE.search(labels.get("filename", "") or metadata.get("filename", ""))
     parts = file.groupdict() if file else {}
     pod = labels.get(names.pod) or metadata.get(names.pod) or metadata.get("k8s_pod_name") or parts.get("pod")
@@ -114,9 +130,7 @@ def _origin(label_set: Spelled, metadata_set: Spelled, names: LabelNames) -> Ori
         return next((v for k in keys if (v := labels.get(k) or metadata.get(k))), None)
 
     return Origin(
-        stream=(label_set.pairs, pod, container),  # some agents keep the pod in metadata: one stream, several writers
-        labels=label_set,
-        metadata=metadata_set,
+        stream=(label_pairs, pod, container),  # some agents keep the pod in metadata: one stream, several writers
         namespace=labels.get(names.namespace) or metadata.get("k8s_namespace_name") or parts.get("namespace"),
         app=labels.get(names.app) or metadata.get("app_kubernetes_io_name"),
         pod=pod,
@@ -127,52 +141,21 @@ def _origin(label_set: Spelled, metadata_set: Spelled, names: LabelNames) -> Ori
     )
 
 
-def columns(origins: Sequence[Origin], rows: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-    """Return the columns that origins tell; `rows` is how many rows each of them has."""
-    of_row = np.repeat(np.arange(len(origins), dtype=np.int32), rows)
-    which = pa.array(of_row)
-    told = {
-        "namespace": [o.namespace for o in origins],
-        "app": [o.app for o in origins],
-        "pod": [o.pod for o in origins],
-        "container": [o.container for o in origins],
-        "run_id": [o.run_id for o in origins],
-        "job_name": [o.job_name for o in origins],
-    }
-    out = {c: _taken(pa.array(values, pa.string()), which) for c, values in told.items()}
-    out["issue"] = _taken(pa.array([o.issue for o in origins], pa.int64()), which)
-    out["labels"] = _maps([o.labels for o in origins], rows.tolist(), of_row)
-    out["metadata"] = _maps([o.metadata for o in origins], rows.tolist(), of_row)
-    return out
+def columns(whence: Whence, rows: _Ints) -> dict[str, pa.Array]:
+    """Return the columns that origins tell; `rows` is how many rows each run has."""
+    of_row = np.repeat(np.arange(len(rows)), rows)
+    told = dict(zip(Origin._fields, zip(*whence.origins, strict=True), strict=True))
+    out = {}
+    for name in ("namespace", "app", "pod", "container", "run_id", "job_name", "issue"):
+        values = pa.array(told[name], pa.int64() if name == "issue" else pa.string())
+        alike = values.null_count == len(values)
+        out[name] = pa.nulls(len(of_row), values.type) if alike else values.take(pa.array(of_row))
+    return out | {"labels": _maps(whence.labels, of_row), "metadata": _maps(whence.metadata, of_row)}
 
 
-def _taken(values: pa.Array, which: pa.Array) -> pa.Array:
-    return pa.nulls(len(which), values.type) if values.null_count == len(values) else values.take(which)
-
-
-def _maps(sets: Sequence[Spelled], rows: Sequence[int], of_row: _Ints) -> pa.Array:
-    """Return the maps of runs as a column: the rows of a run, which lie together, repeat its names and values."""
-    counts = np.array([len(s.pairs) for s in sets], np.int32)
-    there = np.arange(max(1, counts.max())) < counts[:, None]  # which places of the longest set each set has
-    texts = []
-    for side in (0, 1):
-        data = b"".join([s.texts[side] * times for s, times in zip(sets, rows, strict=True)])
-        offsets = _text_offsets(list(chain.from_iterable([s.sizes[side] for s in sets])), there, of_row)
-        texts.append(pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)))
-    return pa.MapArray.from_arrays(pa.array(_offsets(counts[of_row])), *texts, type=MAP)
-
-
-def _text_offsets(sizes: Sequence[int], there: npt.NDArray[np.bool_], of_row: _Ints) -> _Ints:
-    """Return where texts end that lie row by row, each row those of its set; `sizes` are those of all sets."""
-    lengths = np.zeros(there.shape, np.int32)
-    lengths[there] = sizes
-    ends = np.cumsum(lengths, axis=1, dtype=np.int32)
-    of_rows = _offsets(ends[:, -1][of_row])[:-1, None] + ends.take(of_row, axis=0)
-    flat = of_rows.ravel() if there.all() else of_rows[there.take(of_row, axis=0)]
-    return np.concatenate([np.zeros(1, np.int32), flat])
-
-
-def _offsets(lengths: _Ints) -> _Ints:
-    out = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, dtype=np.int32, out=out[1:])
-    return out
+def _maps(pairs: Sequence[Pairs], of_row: _Ints) -> pa.Array:
+    """Return the maps of rows, each that of its run: names and values are taken from those of the distinct maps."""
+    numbers: dict[int, int] = {}  # by identity: runs of a stream share one tuple, which `pairs` keeps alive
+    of_run = [numbers.setdefault(id(p), len(numbers)) for p in pairs]
+    sets = [p for n, p in zip(of_run, pairs, strict=True)]
+    return sets, of_row

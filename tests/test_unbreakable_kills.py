@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import multiprocessing
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Self
 
 import duckdb
 import pyarrow.parquet as pq
@@ -99,79 +100,102 @@ class Reader(threading.Thread):
                 json.loads(path.read_bytes())
 
 
-class Process(Protocol):
-    """What is killed."""
-
-    def kill(self) -> None: ...
-
-
-def _command(arguments: Sequence[str], folder: str, env: Mapping[str, str]) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(env)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    sys.argv = ["aislot", *arguments]
-    from pipeline.cli import main  # noqa: PLC0415 - the settings of this process come first
-
-    main()
+# A process that has loaded the command starts others that need not: a hundred starts of an interpreter are minutes.
+_NURSERY = """
+import json, os, sys
+from pipeline.cli import main
+import pipeline.steps.daily, pipeline.steps.pull_logs, pipeline.steps.pull_prometheus
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nowhere, stream)
+        sys.argv = ["aislot", *json.loads(line)]
+        main()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
 @dataclass
 class Killer:
-    """Starts the command and kills it: some by the clock, some a moment after a request of theirs."""
+    """Starts the command and kills it: by the clock, a moment after one of its requests, or in the middle of a write."""
 
     site: Site
-    proxies: Sequence[Proxy]
     rng: Random
     told: Counter[str] = field(default_factory=Counter)
-    wanted: int = -1
-    seen: int = 0
-    reached: threading.Event = field(default_factory=threading.Event)
+    requests: int = 0
+
+    def __enter__(self) -> Self:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.nursery = subprocess.Popen(
+            [sys.executable, "-c", _NURSERY], cwd=self.site.folder, env=environment(KEY), **pipes
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.nursery:
+            self.nursery.kill()
 
     def hook(self, _asked: Asked, _number: int) -> None:
         """Count the requests of the process that runs now."""
-        self.seen += 1
-        if self.seen == self.wanted:
-            self.reached.set()
+        self.requests += 1
 
     def starting(self, *arguments: str) -> None:
-        """Kill a new process within its first second, most of which is its start."""
-        self._begin(-1)
+        """Kill a process of its own within its first second, most of which is its start."""
+        self.requests = 0
         command = [sys.executable, "-m", "pipeline", *arguments]
-        child = subprocess.Popen(
-            command, cwd=self.site.folder, env=environment(KEY), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(self.rng.uniform(0, 1.0))
-        child.kill()
-        self._ended(child.wait() == 0)
+        nothing: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=self.site.folder, env=environment(KEY), **nothing) as child:
+            time.sleep(self.rng.uniform(0, 1))
+            child.kill()
+        self._ended("starting", child.returncode)
 
-    def working(self, most: int, moment: float, *arguments: str) -> None:
-        """Kill a process that need not start, a moment after one of its first requests."""
-        self._begin(self.rng.randint(0, most))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.cli", "pipeline.steps.daily", "pipeline.steps.pull_logs"])
-        child = context.Process(target=_command, args=(arguments, str(self.site.folder), environment(KEY)))
-        child.start()
-        until = time.monotonic() + 15
-        while self.wanted and not self.reached.wait(0.005) and child.is_alive() and time.monotonic() < until:
+    def asking(self, *arguments: str) -> None:
+        """Kill what is loaded already a moment after one of its first requests."""
+        wanted, moment = self.rng.randint(1, 8), self.rng.uniform(0, 0.2)
+        self._run("asking", arguments, lambda: self.requests >= wanted, moment)
+
+    def writing(self, most: int, *arguments: str) -> None:
+        """Kill what is loaded already while one of the first files that it writes is not whole yet."""
+        folder = self.site.lake / "_aislot/unfinished"
+        before = self._unfinished(folder)
+        seen: set[str] = set()
+        wanted = self.rng.randint(1, most)
+
+        def written() -> bool:
+            found = self._unfinished(folder) - before
+            seen.update(found)
+            return bool(found) and len(seen) >= wanted
+
+        self._run("writing", arguments, written, 0)
+
+    def _run(self, how: str, arguments: Sequence[str], due: Callable[[], bool], moment: float) -> None:
+        self.requests = 0
+        assert self.nursery.stdin
+        assert self.nursery.stdout
+        self.nursery.stdin.write(json.dumps(arguments) + "\n")
+        self.nursery.stdin.flush()
+        child = int(self.nursery.stdout.readline())
+        ended = select.poll()
+        ended.register(self.nursery.stdout, select.POLLIN)
+        while not due() and not ended.poll(0.2):
             pass
-        child.join(self.rng.uniform(0, moment))
-        child.kill()
-        child.join()
-        self._ended(child.exitcode == 0)
-        child.close()
+        ended.poll(moment * 1000)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        self._ended(how, int(self.nursery.stdout.readline()))
 
-    def _begin(self, wanted: int) -> None:
-        self.wanted, self.seen = wanted, 0
-        self.reached.clear()
+    def _unfinished(self, folder: Path) -> set[str]:
+        try:
+            return set(os.listdir(folder))
+        except FileNotFoundError:
+            return set()
 
-    def _ended(self, done: bool) -> None:
-        left = (self.site.lake / "_aislot/unfinished").glob("*")
-        where = "done" if done else "before any request" if not self.seen else "at work"
-        self.told[where] += 1
-        self.told["within a write"] += not done and any(left)
+    def _ended(self, how: str, code: int) -> None:
+        self.told[f"{how}: {'killed' if code < 0 else f'ended with {code}'}"] += 1
+        self.told["left a file unfinished"] += bool(self._unfinished(self.site.lake / "_aislot/unfinished"))
 
 
 @pytest.mark.slow
@@ -184,27 +208,30 @@ def test_killed_100_times_in_a_row_the_lake_is_that_of_an_undisturbed_run(
         between(Proxy(both.prometheus.url, rate=0)) as prometheus,
     ):
         site = Site.make(tmp_path, loki.url, prometheus.url)
-        killer = Killer(site, (loki, prometheus), Random(5))
-        loki.hook = prometheus.hook = killer.hook
         reader = Reader(site.lake, hours(calm.rows()))
         reader.start()
-        for n in range(100):
-            # the day goes on as it is killed, so that there is always something that was never read
-            until = ("--since", f"{DATE}T00:00:00Z", "--until", f"{DATE}T{n * 24 // 100:02}:59:00Z")
-            if n % 4 == 3:
-                killer.starting("pull", *WHAT, *until)
-            elif n % 8 == 6:
-                killer.working(30, 1.5, "daily", "--date", str(DATE))
-            else:
-                killer.working(8, 0.3, "pull", "logs", *until)
-        done = site.run("daily", "--date", str(DATE))
+        daily = ("daily", "--date", str(DATE))
+        with Killer(site, Random(5)) as killer:
+            loki.hook = prometheus.hook = killer.hook
+            for n in range(100):
+                # the day goes on while we kill, so that there is always something that was never read
+                until = ("--since", f"{DATE}T00:00:00Z", "--until", f"{DATE}T{n * 24 // 100:02}:59:00Z")
+                if n % 5 == 4:
+                    killer.starting("pull", *WHAT, *until)
+                elif n % 5 == 3:
+                    killer.writing(40, *daily)
+                elif n % 2:
+                    killer.asking("pull", "logs", *until)
+                else:
+                    killer.writing(4, "pull", "logs", *until)
+        done = site.run(*daily)
         reader.over.set()
         reader.join()
     assert done.returncode in {0, 4}, done.stderr
     assert reader.broken == []
     assert reader.reads > 50
-    assert killer.told["before any request"] >= 5, killer.told
-    assert killer.told["at work"] >= 50, killer.told
+    assert sum(n for how, n in killer.told.items() if "killed" in how) >= 80, killer.told
+    assert killer.told["left a file unfinished"] >= 20, killer.told
     assert [t for t in (*PULLED, *DERIVED) if not site.rows(t).equals(calm.rows(t))] == [], killer.told
     assert all(r.complete for what in WHAT for r in site.records(what))
     assert list((site.lake / "_aislot/unfinished").iterdir()) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,11 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 START = 1_772_096_400 * SECOND  # 2026-02-26T09:00:00Z
-ONE_HOUR = Window(START, START + HOUR)
+END = START + HOUR
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 Identity: TypeAlias = Callable[["Line"], Hashable]
+APART = {"X-Loki-Response-Encoding-Flags": "categorize-labels"}
 # what Loki adds to the metadata by itself
 _ADDED = {"detected_level"}
 
@@ -46,9 +47,17 @@ def pairs(labels: Mapping[str, str] | Iterable[tuple[str, str]]) -> Pairs:
     return tuple(sorted(dict(labels).items()))
 
 
-def push(
-    server: LokiServer, namespace: str, lines: Iterable[Line], tenant: str | None = None
-) -> Counter[Line]:
+def app(name: str) -> Pairs:
+    """Return the labels of an app's stream."""
+    return (("app", name),)
+
+
+def trace(name: str | int) -> Pairs:
+    """Return structured metadata that is another one for each name."""
+    return (("trace_id", f"t{name}"),)
+
+
+def push(server: LokiServer, namespace: str, lines: Iterable[Line], tenant: str | None = None) -> Counter[Line]:
     """Push lines, stream by stream, under a namespace of their own and return them as they should come back."""
     streams: dict[Pairs, list[Any]] = {}
     held: Counter[Line] = Counter()
@@ -70,6 +79,11 @@ class Client:
     tenant: str = ""
     more: str = ""  # behind the selector
 
+    @property
+    def query(self) -> str:
+        """The lines of the namespace, and what else stands behind."""
+        return f'{{namespace="{self.namespace}"}}{self.more}'
+
     def ask(self, path: str, headers: Mapping[str, str] | None = None, **form: str | int) -> requests.Response:
         """Ask without looking at the status."""
         with requests.Session() as session:
@@ -77,40 +91,42 @@ class Client:
             session.headers.update({"X-Scope-OrgID": self.tenant} if self.tenant else {})
             return session.get(f"{self.server.url}/loki/api/v1/{path}", params=form, headers=headers, timeout=60)
 
-    @property
-    def query(self) -> str:
-        """The lines of the namespace, and what else stands behind."""
-        return f'{{namespace="{self.namespace}"}}{self.more}'
+    def page(
+        self, start: int | str, end: int | str, limit: int = 5000, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        """Ask for lines, whatever comes."""
+        form = {"direction": "forward", "query": self.query, "start": start, "end": end, "limit": limit}
+        return self.ask("query_range", headers, **form)
 
     def lines(
-        self, start: int | str, end: int | str, limit: int = 5000, *, apart: bool = False, **form: str
+        self, start: int | str, end: int | str, limit: int = 5000, headers: Mapping[str, str] | None = None
     ) -> list[Line]:
-        """Return the lines of one answer in order of time; `apart`: metadata as such, else it is among the labels."""
-        headers = {"X-Loki-Response-Encoding-Flags": "categorize-labels"} if apart else {}
-        asked = {"direction": "forward", "query": self.query, "start": start, "end": end, "limit": limit} | form
-        reply = self.ask("query_range", headers, **asked)
+        """Return the lines of one answer in order of time; only with APART is metadata no label."""
+        reply = self.page(start, end, limit, headers)
         reply.raise_for_status()
         return sorted(_lines(reply.json()["data"]["result"]), key=lambda line: line.ts)
 
-    def count(self, end: int, length: str) -> int:
+    def count(self, end: int, length: str, headers: Mapping[str, str] | None = None) -> int:
         """Return what an instant count at `end` over a range says."""
-        reply = self.ask("query", query=f"sum(count_over_time({self.query}[{length}]))", time=end)
+        query = f"sum(count_over_time({self.query}[{length}]))"
+        reply = self.ask("query", headers, query=query, time=end)
         reply.raise_for_status()
         return sum(int(float(sample["value"][1])) for sample in reply.json()["data"]["result"])
+
+    def counts(self, start: int, end: int, headers: Mapping[str, str] | None = None) -> int:
+        """Return the sum of the counts of every 10 s."""
+        query = f"sum(count_over_time({self.query}[10s]))"
+        reply = self.ask("query_range", headers, query=query, start=start + 10 * SECOND, end=end, step="10s")
+        reply.raise_for_status()
+        return sum(int(value) for series in reply.json()["data"]["result"] for _, value in series["values"])
 
 
 def _lines(result: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     for stream in result:
-        labels = {k: v for k, v in stream["stream"].items() if k not in _ADDED}
+        labels = pairs({k: v for k, v in stream["stream"].items() if k not in _ADDED})
         for ts, text, *third in stream["values"]:
             metadata = third[0].get("structuredMetadata", {}) if third else {}
-            kept = {k: v for k, v in metadata.items() if k not in _ADDED}
-            yield Line(int(ts), text, pairs(labels), pairs(kept))
-
-
-def merged(lines: Iterable[Line]) -> Counter[Line]:
-    """Return lines as an answer without encoding flags shows them: metadata among the labels."""
-    return Counter(line._replace(labels=pairs([*line.labels, *line.metadata]), metadata=()) for line in lines)
+            yield Line(int(ts), text, labels, pairs({k: v for k, v in metadata.items() if k not in _ADDED}))
 
 
 def text_and_time(line: Line) -> Hashable:
@@ -120,20 +136,20 @@ def text_and_time(line: Line) -> Hashable:
 
 def paged(
     ask: Callable[[int], list[Line]],
-    start: int,
     limit: int,
     *,
     after: int = 0,
     identity: Identity = lambda line: line,
     short_is_last: bool = False,
 ) -> list[Line]:
-    """Page as the usual clients do: the next page begins at the last instant, or `after` it.
+    """Page from START as the usual clients do: the next page begins at the last instant, or `after` it.
 
     What the page before had at that instant is left out, by its `identity`. The end is a page without a new line, or,
     where `short_is_last`, one that is not full.
     """
     found: list[Line] = []
     known: set[Hashable] = set()
+    start = START
     while True:
         page = ask(start)
         new = [line for line in page if identity(line) not in known]
@@ -165,29 +181,42 @@ class Pulled:
                 found[Line(ts, text, pairs(labels), pairs(kept))] += 1
         return found
 
-    @property
+    @cached_property
     def records(self) -> list[dict[str, Any]]:
         """What is recorded of the logs, hour by hour."""
         paths = sorted(self.lake.glob("_aislot/pulls/logs/date=*/*.json"))
         return [json.loads(path.read_text("utf-8")) for path in paths]
 
     @property
-    def complete(self) -> bool:
-        """Whether every hour is said to be complete."""
-        return all(record["complete"] for record in self.records)
+    def gaps(self) -> list[Window]:
+        """What is said to be missing."""
+        return [Window(*gap) for record in self.records for gap in record["gaps"]]
 
-    def proof(self, name: str) -> int:
-        """Return the sum of one number over the records."""
-        return sum(record["proof"].get(name, 0) for record in self.records)
+    @property
+    def missing(self) -> int:
+        """How many lines are said to be missing of those that the server counted."""
+        short = [pair for record in self.records for pair in record["proof"]["short"].values()]
+        return sum(counted - rows for rows, counted in short)
 
     @property
     def causes(self) -> Counter[str]:
         """What made the reader ask again, and how often."""
         return sum((Counter(record["proof"].get("causes", {})) for record in self.records), Counter())
 
-    def has_all(self, pushed: Mapping[Line, int]) -> bool:
-        """Tell whether the command says that all is there, and it is: each line once and no other."""
-        return self.exit_code == 0 and self.complete and self.lines == Counter(pushed)
+    def proof(self, name: str) -> int:
+        """Return the sum of one number over the records."""
+        return sum(record["proof"].get(name, 0) for record in self.records)
+
+    def check_all(self, pushed: Mapping[Line, int]) -> None:
+        """Assert that the command says that all is there, and that it is: each line once and no other."""
+        assert self.exit_code == 0, self.said
+        assert all(record["complete"] for record in self.records)
+        self.check_lines(pushed)
+
+    def check_lines(self, pushed: Mapping[Line, int]) -> None:
+        """Assert that each line is there once and no other; a few of the wrong ones say more than all."""
+        lost, more = Counter(pushed) - self.lines, self.lines - Counter(pushed)
+        assert (sum(lost.values()), list(lost)[:3], sum(more.values()), list(more)[:3]) == (0, [], 0, [])
 
 
 @dataclass(frozen=True)
@@ -199,30 +228,23 @@ class Puller:
     namespace: str
     tenant: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
-    lake: str = "lake"
-
-    def __call__(self, window: Window = ONE_HOUR, *options: str) -> Pulled:
-        """Pull a window as a process of its own."""
-        done = aislot(*self.arguments(window), *options, cwd=self.folder, env=self.environment)
-        return self.result(done.returncode, done.stderr)
 
     @property
     def environment(self) -> dict[str, str]:
         """The settings, as the environment says them."""
         selector = f'{{namespace="{self.namespace}"}}'
         asked = {"AISLOT_LOKI__URL": self.url, "AISLOT_LOKI__SELECTORS": json.dumps([selector])}
-        tenant = {"AISLOT_LOKI__TENANT": self.tenant} if self.tenant else {}
-        return {**asked, **tenant, "AISLOT_LAKE__URI": self.lake, **self.env}
+        return {**asked, "AISLOT_LOKI__TENANT": self.tenant, **self.env}
 
-    def arguments(self, window: Window) -> list[str]:
+    def arguments(self, start: int, end: int) -> list[str]:
         """Return the command's arguments for a window."""
-        return ["-v", "pull", "logs", "--since", instant_text(window.start), "--until", instant_text(window.end)]
+        return ["-v", "pull", "logs", "--since", instant_text(start), "--until", instant_text(end)]
 
-    def result(self, exit_code: int, said: str) -> Pulled:
-        """Return what is in the lake now."""
-        return Pulled(exit_code, said, self.folder / self.lake)
+    def pull(self, start: int = START, end: int = END) -> Pulled:
+        """Pull a window, in a process of its own."""
+        done = aislot(*self.arguments(start, end), cwd=self.folder, env=self.environment)
+        return self.pulled(done.returncode, done.stderr)
 
-
-def times(lines: Iterable[Line]) -> Collection[int]:
-    """Return the instants of lines."""
-    return sorted(line.ts for line in lines)
+    def pulled(self, exit_code: int, said: str) -> Pulled:
+        """Return what the lake holds now, after a command that ended so."""
+        return Pulled(exit_code, said, self.folder / "lake")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SourceError, TooLarge, Transient
-from pipeline.model import NS, Block, Run, Window, seconds_of
+from pipeline.model import NS, Block, Pairs, Run, Window, seconds_of
 from pipeline.sources.http import Reply, TooSlow
 from pipeline.sources.loki.streams import Origin, Streams, Unclear, pairs
 
@@ -31,7 +31,7 @@ _AT, _LINE = "aislot_at", "aislot_line"  # labels that queries/ has Loki make
 
 @dataclass(frozen=True)
 class Answer:
-    """Entries, each once; `doubles` are the instants of those that Loki gave once more, `given` all that it gave.
+    """Entries, each once; `given`: all that Loki gave; `doubles`: instants of entries that it counts once more than it has.
 
     `streams` is how many label sets came; `full`: as much came as was asked for, so that there may be more.
     """
@@ -164,14 +164,17 @@ def _span(text: Any) -> float:
 def entries(streams: Streams, *, apart: bool) -> Callable[[Reply], Answer | None]:
     """Return what reads log lines; `apart`: Loki was asked to keep metadata apart.
 
-    What it returns is None where merged label sets cannot be told: ask again, apart.
+    What it returns is None where a merged label set holds no stream that is known: ask again, apart. Raises Unclear where
+    one holds two.
     """
 
     def check(reply: Reply) -> Answer | None:
         try:
             with streams.reading:
                 return _read(reply, "streams", lambda result: _answer(result, streams, apart=apart))
-        except Unclear:
+        except Unclear as e:
+            if e.name:
+                raise
             return None
 
     return check
@@ -228,12 +231,15 @@ def _answer(result: list[Any], streams: Streams, *, apart: bool) -> Answer:
             continue
         at += [v[0] for v in values]
         lines += [v[1] for v in values]
-        runs += _runs(stream["stream"], values) if apart else [(streams.origin(stream["stream"]), len(values))]
+        runs += (
+            _runs(streams.apart(stream["stream"]), values)
+            if apart
+            else [(streams.origin(stream["stream"]), len(values))]
+        )
     return _once(_instants(at), lines, runs, len(result))
 
 
-def _runs(labels: Mapping[str, str], values: list[Any]) -> list[tuple[Origin, int]]:
-    stream = pairs(labels)
+def _runs(stream: Pairs, values: list[Any]) -> list[tuple[Origin, int]]:
     out: list[tuple[Origin, int]] = []
     last: Any = None
     for _, _, *third in values:
@@ -268,4 +274,4 @@ def _once(ts: Int64s, lines: list[str], runs: list[tuple[Origin, int]], streams:
     for i, entry in enumerate(zip(ts.tolist(), lines, whose, strict=True)):
         first[i] = entry not in seen
         seen.add(entry)
-    return Answer(block if first.all() else chosen(block, first), ts[~first], len(lines), streams)
+    return Answer(block if first.all() else chosen(block, first), ts[:0], len(lines), streams)

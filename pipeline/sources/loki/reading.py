@@ -18,10 +18,10 @@ from pipeline.model import NS, Block, Window
 from pipeline.sources.http import TooSlow
 from pipeline.sources.loki.answers import Answer, Int64s, chosen, joined
 from pipeline.sources.loki.busy import BusyInstant
-from pipeline.sources.loki.client import STEP_NS, Loki
+from pipeline.sources.loki.client import STEP_NS, Loki, narrowed
 from pipeline.sources.loki.plan import Slice, room
 from pipeline.sources.loki.shown import MOST, with_shown
-from pipeline.sources.loki.streams import Streams
+from pipeline.sources.loki.streams import Streams, Unclear
 
 _MS = 1_000_000
 _FEW = 100
@@ -78,6 +78,7 @@ class Reader:
         self._limit = limit  # what is asked for
         self._largest = largest  # what the server would give at most
         self._most: dict[str, int] = {}  # of a group's entries what one answer was seen to hold
+        self._views: dict[str, Streams] = {}  # by selector: the streams of one that chooses only a part
         self._apart: set[str] = set()  # groups whose metadata differs from line to line
 
     def read(self, s: Slice) -> Part:
@@ -130,9 +131,11 @@ class Reader:
         for early in (True, False):
             self.tally.add(requests=1)
             try:
-                answer = self._loki.fetch(
-                    window, self._streams, where, apart=not together, early=early, limit=self._limit
-                )
+                streams = self._streams_of(where)
+                answer = self._loki.fetch(window, streams, where, apart=not together, early=early, limit=self._limit)
+            except Unclear as e:
+                parts = self._split(where, e.name)
+                return joined([self._fetch(window, self._expected(window, w), w, "", apart=apart) for w in parts])
             except TooLarge as e:
                 self._learn(e, window, expected, group)
                 return None
@@ -144,6 +147,16 @@ class Reader:
             # what lies at the very start, to be dropped, may have taken the room: once more without it
         self.tally.add(cause="a full answer")
         return answer
+
+    def _streams_of(self, where: str) -> Streams:
+        return self._views.get(where, self._streams)
+
+    def _split(self, where: str, name: str) -> list[str]:
+        """Return a selector for the streams that have not that label, and one for those that have."""
+        self.tally.add(cause="metadata that could be labels")
+        parts = {narrowed(where, f'{name}{op}""'): has for op, has in (("=", False), ("!=", True))}
+        self._views |= {part: self._streams_of(where).having(name, has=has) for part, has in parts.items()}
+        return list(parts)
 
     def _learn(self, e: TooLarge, window: Window, expected: int, group: str) -> None:
         """Ask for less from now on. Raises TooLarge where less would not help."""
@@ -179,7 +192,7 @@ class Reader:
             return answer
         if expected <= MOST:
             self.tally.add(requests=1, cause="what only a metric query shows")
-            told = with_shown(answer, self._loki, self._streams, window, where)
+            told = with_shown(answer, self._loki, self._streams_of(where), window, where)
             if told is not None:
                 return told
         if window.length <= _MS:
@@ -193,7 +206,10 @@ class Reader:
 
     def _instant(self, at: int, where: str) -> Answer:
         self.tally.add(cause="a busy nanosecond")
-        return BusyInstant(self._loki, self._streams, at, self._largest, self.tally.add).read(where)
+        try:
+            return BusyInstant(self._loki, self._streams_of(where), at, self._largest, self.tally.add).read(where)
+        except Unclear as e:
+            return joined([self._instant(at, part) for part in self._split(where, e.name)])
 
     def _ours(self, part: Part) -> Part:
         """Leave out what another selector reads: it is counted here too, and reconciled, but stored once."""
@@ -223,8 +239,8 @@ def _around(full: Answer, window: Window) -> list[Window]:
 def _agrees(answer: Answer, expected: int) -> bool:
     """Tell whether as many rows came as were counted, or the difference is known.
 
-    Entries equal in stream, instant and line with other metadata are two rows, which Loki may count as one; and what it
-    gives twice it may count twice.
+    Entries equal in stream, instant and line with other metadata are two rows, which Loki may count as one; and an entry
+    that was sent twice it may count twice, which is believed where the entries were counted one by one.
     """
     n = len(answer.block)
     return n == expected or n < expected <= n + len(answer.doubles) or _lines(answer.block) <= expected < n

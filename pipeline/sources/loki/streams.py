@@ -23,8 +23,16 @@ class Origin(NamedTuple):
     metadata: Pairs
 
 
-class Unclear(Exception):  # noqa: N818 - a question to the caller, who asks again with both kept apart
-    """A merged label set that is no known stream, or could be two."""
+class Unclear(Exception):  # noqa: N818 - a question to the caller
+    """A merged label set that could be two streams; `name` is a label that one of them has and the other has not.
+
+    Loki itself takes the lines of both for those of one, and lines of equal text for the same: asked for by `name=""` and
+    `name!=""`, each comes as it is. Without a name: a set that holds no known stream, which Loki must tell apart.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self.name = name
 
 
 def pairs(labels: Mapping[str, str]) -> Pairs:
@@ -54,7 +62,9 @@ class Streams:
         self._others = tuple(others)
         self._listed: _Listed | None = None
         self._asking = threading.Lock()
-        self.reading = threading.Lock()  # answers are read one at a time: only one interpreter runs, and each takes memory
+        self.reading = (
+            threading.Lock()
+        )  # answers are read one at a time: only one interpreter runs, and each takes memory
         self._sought: set[Pairs] = set()
 
     def listed(self) -> frozenset[Pairs]:
@@ -72,14 +82,26 @@ class Streams:
         if not candidates:  # a stream that began after the list was made
             listed = self._newer(listed)
             candidates = listed.candidates(merged)
-        if len(candidates) != 1:
+        if not candidates:
             raise Unclear
+        _check_clear(candidates)
         own = {name for name, _ in candidates[0]}
         found = Origin(candidates[0], tuple(p for p in whole if p[0] not in own))
         if len(listed.origins) >= _MOST_KNOWN:  # metadata such as trace ids makes a set of nearly every line
             listed.origins.clear()
         listed.origins[whole] = found
         return found
+
+    def apart(self, labels: Mapping[str, str]) -> Pairs:
+        """Return the stream that Loki says it is. Raises Unclear where it may be two; SourceError."""
+        _check_clear((self._listed or self._newer(None)).candidates(labels))
+        return pairs(labels)
+
+    def having(self, name: str, *, has: bool) -> Streams:
+        """Return those streams that have a label, or those that have not."""
+        part = Streams(lambda: (labels for labels in self._ask() if bool(labels.get(name)) == has), self._others)
+        part.reading = self.reading
+        return part
 
     def is_ours(self, stream: Pairs) -> bool:
         """Tell whether no other selector reads that stream. Raises SourceError."""
@@ -106,3 +128,9 @@ class Streams:
                 streams = frozenset(pairs(labels) for labels in self._ask())
                 self._listed = _Listed(number, streams, tuple({tuple(name for name, _ in s) for s in streams}), {})
             return self._listed
+
+
+def _check_clear(candidates: list[Pairs]) -> None:
+    if len(candidates) > 1:
+        fewest, *_, most = sorted(candidates, key=len)
+        raise Unclear(next(name for name, _ in most if name not in dict(fewest)))
