@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline import logfields, origins, schemas
 from pipeline.finder import Finder, Found, Redacts
 from pipeline.logfields import BROKEN, FORMATS, NAMED, Own, Read
 from pipeline.model import Block, Entry, Pairs, Run
-from pipeline.origins import Origin, Origins
+from pipeline.origins import Origins, Whence
 from pipeline.rules import LabelNames, Signature
 from pipeline.scan import Pattern, matches
 
@@ -82,14 +82,14 @@ class LogRows:
             texts = _with(texts, clean)
         columns: dict[str, pa.Array | None] = {c: pa.array(own[c], pa.string()) for c in NAMED}
         columns["issue"] = logfields.issues(read.own, found.issue())
-        for c, whence in origins.columns(writers.origins, writers.rows).items():
+        for c, whence in origins.columns(writers.whence, writers.rows).items():
             said = columns.get(c)
             columns[c] = whence if said is None else _first(said, whence)
         columns["ts"] = pa.array(block.ts).cast(schemas.TS)
         columns["level"] = logfields.levels(read.own)
         columns["line"] = texts
         columns["format"] = pa.array(FORMATS, pa.string()).take(pa.array(read.kinds))
-        columns["signatures"] = self._signed(texts, found, clean)
+        columns["signatures"] = self._signed(lines, found, clean)
         return pa.Table.from_arrays([columns[c] for c in _SCHEMA.names], schema=_SCHEMA)
 
     def _count(self, found: Counter[str]) -> None:
@@ -166,15 +166,15 @@ class LogRows:
             _remember(self._unfinished, stream, state, keep=bool(state))
         return clean
 
-    def _signed(self, texts: pa.Array, found: Found, changed: Collection[int]) -> pa.Array:
+    def _signed(self, lines: Sequence[str], found: Found, changed: Mapping[int, str]) -> pa.Array:
         """Return the column `signatures`: those of what is left of lines after redaction."""
         may = [{*hits.tolist(), *changed} for hits in found.signed()]
         rows = sorted(set().union(*may))
-        lengths = np.zeros(len(texts) + 1, np.int32)
+        lengths = np.zeros(len(lines) + 1, np.int32)
         has: list[tuple[int, str]] = []
         if rows:
-            lines = texts.take(pa.array(rows)).to_pylist()
-            left = pa.array([self._redactor.unescaped(t) if "\\" in t else t for t in lines], pa.string())
+            shown = [changed.get(i, lines[i]) for i in rows]
+            left = pa.array([self._redactor.unescaped(t) if "\\" in t else t for t in shown], pa.string())
             for s, hits in zip(self._signatures, may, strict=True):
                 if hits:
                     all_found = [matches(left, Pattern(p, any_case=True)) for p in s.all_of]
@@ -196,8 +196,8 @@ class _Hidden:
 class _Writers:
     """Whose the rows of a block are."""
 
-    def __init__(self, block: Block, of_runs: Sequence[Origin]) -> None:
-        self.origins = of_runs
+    def __init__(self, block: Block, whence: Whence) -> None:
+        self.whence = whence
         self.rows = np.array([run.rows for run in block.runs], np.int64)
         self._ends = np.cumsum(self.rows)
         self._ts = block.ts
@@ -205,9 +205,9 @@ class _Writers:
     def members(self, rows: Collection[int], streams: Collection[_Stream]) -> Iterator[tuple[_Stream, list[int]]]:
         """Yield the streams that these rows or `streams` are about, each with all its rows in time order."""
         about = np.unique(np.searchsorted(self._ends, sorted(rows), side="right")).tolist()
-        wanted = {self.origins[n].stream for n in about} | set(streams)
+        wanted = {self.whence.origins[n].stream for n in about} | set(streams)
         runs: dict[_Stream, list[Any]] = {}
-        for origin, n, end in zip(self.origins, self.rows.tolist(), self._ends.tolist(), strict=True):
+        for origin, n, end in zip(self.whence.origins, self.rows.tolist(), self._ends.tolist(), strict=True):
             if origin.stream in wanted:
                 runs.setdefault(origin.stream, []).append(np.arange(end - n, end))
         for stream, parts in runs.items():

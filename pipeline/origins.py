@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from pipeline.rules import LabelNames
 from pipeline.schemas import MAP
 
 Found = Counter[str]
-Clean = Callable[[Sequence[str]], dict[int, tuple[str, Found]]]
+Cleaner = Callable[[Sequence[str]], dict[int, tuple[str, Found]]]
 _Ints = npt.NDArray[np.int64]
 
 _POD_FILE = re.compile(r"/var/log/pods/(?P<namespace>[^_/]+)_(?P<pod>[^_/]+)_[^/]+/(?P<container>[^/]+)/")
@@ -49,48 +48,44 @@ class Whence(NamedTuple):
     metadata: list[Pairs]
 
 
-@dataclass(slots=True, eq=False)
-class _Cleaned:
-    """Labels or metadata without secrets, and what was found in them.
-
-    `telling` is the metadata that says where an entry comes from; `origins` are those of the labels, by what it tells.
-    """
+class _Clean(NamedTuple):
+    """Labels or metadata without secrets, what was found in them, and those that say where an entry comes from."""
 
     pairs: Pairs
     found: Found | None
     telling: Pairs
-    origins: dict[Pairs, Origin] = field(default_factory=dict)
 
 
 class Origins:
     """Tells where runs come from, and remembers it: streams write again and again, some metadata is never the same."""
 
-    def __init__(self, names: LabelNames, clean: Clean, count: Callable[[Found], None]) -> None:
+    def __init__(self, names: LabelNames, clean: Cleaner, count: Callable[[Found], None]) -> None:
         self._names = names
         self._clean = clean
         self._count = count
         self._telling = {names.pod, names.job_name, *_AGENT_NAMES, *_ISSUE_LABELS, *_RUN_LABELS}
-        self._known: dict[Pairs, _Cleaned] = {}
+        self._known: dict[Pairs, _Clean] = {}
+        self._origins: dict[int, dict[Pairs, Origin]] = {}  # by the identity of known labels, and what metadata tells
         self._counted: set[tuple[Pairs, Pairs]] = set()
 
     def of(self, runs: Sequence[Run]) -> Whence:
         """Return where each run comes from; what is redacted in its labels and metadata is counted once."""
         if len(self._known) > _REMEMBERED:
-            self._known.clear()
-            self._counted.clear()
-        labels, metadata = [run.labels for run in runs], [run.metadata for run in runs]
-        self._learn({p: None for p in chain(labels, metadata) if p not in self._known})
-        of_labels, of_metadata = [self._known[p] for p in labels], [self._known[p] for p in metadata]
-        origins = []
-        for run, own, more in zip(runs, of_labels, of_metadata, strict=True):
-            origin = own.origins.get(more.telling)
+            for remembered in (self._known, self._origins, self._counted):
+                remembered.clear()
+        known, origins = self._known, []
+        self._learn(dict.fromkeys([p for run in runs for p in run[:2] if p not in known]))
+        labels, metadata = [known[run.labels] for run in runs], [known[run.metadata] for run in runs]
+        for run, own, more in zip(runs, labels, metadata, strict=True):
+            of_labels = self._origins.setdefault(id(own), {})
+            origin = of_labels.get(more.telling)
             if origin is None:
-                origin = own.origins[more.telling] = _origin(own.pairs, more.telling, self._names)
+                origin = of_labels[more.telling] = _origin(own.pairs, more.telling, self._names)
             origins.append(origin)
             if (own.found or more.found) and run[:2] not in self._counted:
                 self._counted.add(run[:2])
                 self._count((own.found or Counter()) + (more.found or Counter()))
-        return Whence(origins, [c.pairs for c in of_labels], [c.pairs for c in of_metadata])
+        return Whence(origins, [c.pairs for c in labels], [c.pairs for c in metadata])
 
     def _learn(self, fresh: Collection[Pairs]) -> None:
         """Redact values; a name such as `token` says what its value is, and is kept."""
@@ -99,14 +94,14 @@ class Origins:
         shown = list(fresh)
         texts = [f"{k}={v}" for pairs in shown for k, v in pairs]
         if not "".join(texts).isascii():
-            shown = [tuple((encodable(k), encodable(v)) for k, v in pairs) for pairs in shown]
+            shown = [tuple([(encodable(k), encodable(v)) for k, v in pairs]) for pairs in shown]
             texts = [f"{k}={v}" for pairs in shown for k, v in pairs]
         changed = self._clean(texts)
         at = 0
         for key, pairs in zip(fresh, shown, strict=True):
             clean, found = _with(changed, at, pairs) if changed else (pairs, None)
             at += len(pairs)
-            self._known[key] = _Cleaned(clean, found, tuple([p for p in clean if p[0] in self._telling]))
+            self._known[key] = _Clean(clean, found, tuple([p for p in clean if p[0] in self._telling]))
 
 
 def _with(changed: Mapping[int, tuple[str, Found]], at: int, pairs: Pairs) -> tuple[Pairs, Found | None]:
@@ -155,7 +150,16 @@ def columns(whence: Whence, rows: _Ints) -> dict[str, pa.Array]:
 
 def _maps(pairs: Sequence[Pairs], of_row: _Ints) -> pa.Array:
     """Return the maps of rows, each that of its run: names and values are taken from those of the distinct maps."""
-    numbers: dict[int, int] = {}  # by identity: runs of a stream share one tuple, which `pairs` keeps alive
-    of_run = [numbers.setdefault(id(p), len(numbers)) for p in pairs]
-    sets = [p for n, p in zip(of_run, pairs, strict=True)]
-    return sets, of_row
+    distinct = {id(p): p for p in pairs}  # runs of a stream share one tuple, which `pairs` keeps alive
+    numbers = {key: n for n, key in enumerate(distinct)}
+    of_row = np.array([numbers[id(p)] for p in pairs])[of_row]
+    names = pa.array([k for p in distinct.values() for k, _ in p], pa.string())
+    values = pa.array([v for p in distinct.values() for _, v in p], pa.string())
+    counts = np.array([len(p) for p in distinct.values()])
+    offsets = np.zeros(len(of_row) + 1, np.int64)
+    np.cumsum(counts[of_row], out=offsets[1:])
+    if len(distinct) < len(of_row):
+        which = np.arange(offsets[-1])
+        which += np.repeat((np.cumsum(counts) - counts)[of_row] - offsets[:-1], counts[of_row])
+        names, values = names.take(pa.array(which)), values.take(pa.array(which))
+    return pa.MapArray.from_arrays(pa.array(offsets.astype(np.int32)), names, values, type=MAP)

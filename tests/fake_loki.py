@@ -154,7 +154,7 @@ class FakeLoki:
         size = _size(given)
         if size > self.largest and not apart:
             return too_large(size, self.largest)
-        return lines([] if size > self.largest else [h.entry for h in given], apart=apart)
+        return lines([] if size > self.largest else taken(given), apart=apart)
 
 
 def entry(
@@ -168,6 +168,17 @@ def held(e: Entry) -> Held:
     """Return an entry as Loki shows it: metadata named like a label of its stream has another name."""
     metadata = {f"{k}_extracted" if k in e.labels else k: v for k, v in e.metadata.items()}
     return Held(e._replace(metadata=metadata), {**e.labels, **metadata})
+
+
+def taken(found: Sequence[Held]) -> list[Entry]:
+    """Return entries as an answer has them: what has the same labels and metadata together is taken for one stream's."""
+    largest: dict[Pairs, Entry] = {}
+    for h in found:
+        one = largest.setdefault(tuple(sorted(h.merged.items())), h.entry)
+        if len(h.entry.labels) > len(one.labels):
+            largest[tuple(sorted(h.merged.items()))] = h.entry
+    whose = (largest[tuple(sorted(h.merged.items()))] for h in found)
+    return [h.entry._replace(labels=e.labels, metadata=e.metadata) for h, e in zip(found, whose, strict=True)]
 
 
 def identity(e: Entry) -> Identity:
@@ -234,14 +245,14 @@ def texts() -> Texts:
 class Whole:
     """What was read of a window `(start, end]`, and of the instant at which it starts where that was asked for.
 
-    `short`: by step how many rows came and how many were counted; -1 is the edge.
+    `short`: by step how many rows came and how many were counted; -1 is the edge. `parts`: what was read of which slice.
     """
 
     entries: list[Entry] = field(default_factory=list)
     short: dict[int, tuple[int, int]] = field(default_factory=dict)
     counted: int = 0
     explained: int = 0
-    slices: int = 0
+    parts: list[tuple[plan.Slice, Part]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
     def add(self, part: Part, first: int) -> None:
@@ -268,9 +279,10 @@ def read_window(
     wanted = np.ones(window.length // STEP_NS, np.bool_)
     groups = plan.groups(counts, loki.selector, loki.app, loki.limit)
     slices = plan.slices(counts, groups, window, wanted, loki.limit)
-    whole = Whole(slices=len(slices), tally=reader.tally)
+    whole = Whole(tally=reader.tally)
     if edge:
         whole.add(reader.read_instant(window.start), -1)
     for s in slices:
-        whole.add(reader.read(s), (s.window.start - window.start) // STEP_NS)
+        whole.parts.append((s, reader.read(s)))
+        whole.add(whole.parts[-1][1], (s.window.start - window.start) // STEP_NS)
     return whole

@@ -31,11 +31,12 @@ class Lists:
         return list(self.streams)
 
 
-def read(listed: Iterable[Mapping[str, str]], merged: Mapping[str, str]) -> Origin | None:
+def read(listed: Iterable[Mapping[str, str]], merged: Mapping[str, str]) -> Origin | str:
+    """Return what a merged set is, or the name of a label that would tell."""
     try:
         return Streams(lambda: listed).origin(merged)
-    except Unclear:
-        return None
+    except Unclear as e:
+        return e.name
 
 
 A, AX, B = {"app": "a"}, {"app": "a", "x": "1"}, {"app": "b"}
@@ -51,21 +52,22 @@ A, AX, B = {"app": "a"}, {"app": "a", "x": "1"}, {"app": "b"}
         pytest.param([A, AX], {**A, "x": "2"}, (A, {"x": "2"}), id="another value is no other stream"),
         pytest.param([A, AX], {**A, "y": "2"}, (A, {"y": "2"}), id="no other name"),
         pytest.param([A, AX], A, (A, {}), id="too few labels for the other"),
-        pytest.param([A, AX], AX, None, id="a stream, or another with metadata"),
-        pytest.param([A, {"x": "1"}], AX, None, id="two streams that share no label"),
-        pytest.param([AX, {"app": "a", "y": "1"}], {**AX, "y": "1"}, None, id="two streams that overlap"),
-        pytest.param([A], B, None, id="no stream that is listed"),
-        pytest.param([], A, None, id="nothing is listed"),
+        pytest.param([A, AX], AX, {"x"}, id="a stream, or another with metadata"),
+        pytest.param([{"x": "1"}, A], AX, {"app", "x"}, id="two streams that share no label"),
+        pytest.param([AX, {"app": "a", "y": "1"}], {**AX, "y": "1"}, {"x", "y"}, id="two streams that overlap"),
+        pytest.param([A, {"app": "a", "y": "1"}, {**AX, "y": "1"}], {**AX, "y": "1"}, {"x", "y"}, id="three streams"),
+        pytest.param([A], B, {""}, id="no stream that is listed"),
+        pytest.param([], A, {""}, id="nothing is listed"),
         pytest.param([{}], A, ({}, A), id="a stream without labels"),
     ],
 )
 def test_a_merged_set_is_read_where_one_stream_fits(
     listed: list[Mapping[str, str]],
     merged: Mapping[str, str],
-    origin: tuple[Mapping[str, str], Mapping[str, str]] | None,
+    origin: tuple[Mapping[str, str], Mapping[str, str]] | set[str],
 ) -> None:
     found = read(listed, merged)
-    assert found == (None if origin is None else Origin(pairs(origin[0]), pairs(origin[1])))
+    assert found in origin if isinstance(origin, set) else found == Origin(pairs(origin[0]), pairs(origin[1]))
 
 
 NAMES, VALUES = st.sampled_from("abcd"), st.sampled_from("12")
@@ -81,7 +83,11 @@ def test_what_is_told_is_the_truth_and_what_could_be_two_is_not_told(
         e = held(Entry(0, "", labels, metadata))
         truth = Origin(pairs(labels), pairs(e.entry.metadata))
         fitting = {pairs(s) for s in listed if s.items() <= e.merged.items()}
-        assert read(listed, e.merged) == (truth if len(fitting) == 1 else None)
+        found = read(listed, e.merged)
+        if len(fitting) == 1:
+            assert found == truth
+        else:  # a label that some of them have and others have not
+            assert {found in dict(s) for s in fitting} == {True, False}
 
 
 def test_streams_are_listed_once_for_all_and_again_for_one_that_is_new() -> None:
@@ -179,17 +185,51 @@ AMBIGUOUS = [
 ]
 
 
-def test_a_set_that_can_be_read_in_two_ways_is_asked_for_apart_and_no_other_is() -> None:
+def test_a_set_that_can_be_read_in_two_ways_is_asked_for_by_the_label_that_tells_and_no_other_is() -> None:
     server = FakeLoki(AMBIGUOUS)
     whole = read_window(server.loki(), WINDOW)
     assert (each(whole.entries), whole.short) == (each(AMBIGUOUS), {})
-    asked = [FLAG in a.headers for a in server.door.asked if a.path == RANGE and "limit" in a.form]
-    assert asked == [False, True]
+    asked = [a.form["query"] for a in server.door.asked if a.path == RANGE and "limit" in a.form]
+    assert asked == ['{namespace="prod"}', '{namespace="prod", x=""}', '{namespace="prod", x!=""}']
 
     clear = FakeLoki(AMBIGUOUS[1:2] + AMBIGUOUS[4:])
     whole = read_window(clear.loki(), WINDOW)
     assert each(whole.entries) == each(AMBIGUOUS[1:2] + AMBIGUOUS[4:])
+    assert clear.fetched == [(START, WINDOW.end + 1)]
     assert not any(FLAG in a.headers for a in clear.door.asked)
+
+
+def test_streams_that_have_a_label_are_listed_apart_from_those_that_have_not() -> None:
+    lists = Lists(A, AX, B, {"app": "b", "x": ""})
+    streams = Streams(lists)
+    assert streams.having("x", has=True).listed() == {pairs(AX)}
+    assert streams.having("x", has=False).having("app", has=True).listed() == {
+        pairs(s) for s in (A, B, lists.streams[3])
+    }
+    assert streams.having("x", has=False).origin(AX) == Origin(pairs(A), (("x", "1"),))
+    assert streams.having("x", has=True).apart(AX) == pairs(AX)
+    with pytest.raises(Unclear):
+        streams.apart(AX)
+
+
+NESTED = st.dictionaries(st.sampled_from("xyz"), VALUES, max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    entries=st.lists(
+        st.builds(
+            lambda at, labels, more: entry(at, "same", {"app": "a"} | labels, more), st.integers(5, 7), NESTED, NESTED
+        ),
+        max_size=12,
+        unique_by=lambda e: identity(held(e).entry),
+    ),
+    limit=st.integers(2, 9),
+)
+def test_however_streams_and_metadata_are_nested_each_entry_comes_as_it_is(entries: list[Entry], limit: int) -> None:
+    server = FakeLoki(entries, limit)
+    whole = read_window(server.loki(limit), WINDOW, limit)
+    assert (each(whole.entries), whole.short) == (each(entries), {})
 
 
 def test_a_stream_that_begins_while_we_read_is_not_taken_for_metadata() -> None:

@@ -203,9 +203,10 @@ def test_trap_06_a_range_ends_before_its_end_and_a_count_does_not(loki_server: L
             loki_server.flush()
         assert [line.text for line in client.lines(s, e)] == ["first", "last"]
         assert (client.count(e - 1, "1m"), client.count(e, "1m")) == (2, 2)  # the second one has "last" and "next"
-        # windows that are taken to end with their last instant overlap
+        # windows that are taken to end with their last instant overlap; and of what is stored, Loki hides a line
+        # that lies at the very start of a question and is the last of its chunk
         inclusive = [line.text for start in (s, e) for line in client.lines(start, start + MINUTE + 1)]
-        assert inclusive == ["first", "last", "next", "next"]
+        assert inclusive == ["first", "last", "next", *([] if stored else ["next"])]
         puller = Puller(tmp_path / f"{stored}", loki_server.url, "edges-6")
         puller.folder.mkdir()
         puller.pull(s, e).check_all(own)
@@ -231,7 +232,7 @@ def test_trap_12_a_pipeline_makes_one_line_of_two_or_drops_them(loki_server: Lok
         more: len(Client(loki_server, "pipeline", more=more).lines(START, END))
         for more in ("", " | line_format `x`", " | decolorize", ' | json | level="error"')
     }
-    assert list(seen.values()) == [5, 1, 4, 2]
+    assert list(seen.values()) == [5, 2, 4, 2]  # of the first kind, one of each level that Loki detects
     Puller(tmp_path, loki_server.url, "pipeline").pull().check_all(pushed)
 
 
