@@ -153,6 +153,10 @@ def _check(form: _Form, rule: Any, values: Mapping[str, Any], entry: Mapping[str
         _check_pattern(key, values[key])
     for key in form.re2:
         _check_re2(key, values[key])
+    for key in form.scanned:
+        _check_scanned(key, values.get(key, ()))
+    if isinstance(rule, RedactionRule) and bool(rule.multiline_start) != bool(rule.multiline_end):
+        raise ValueError("multiline_start and multiline_end go together")
     _check_examples(form, rule, entry)
 
 
@@ -195,6 +199,14 @@ def _check_re2(key: str, patterns: str | Sequence[str]) -> None:
             pc.match_substring_regex(pa.array([""]), pattern)
         except pa.ArrowInvalid as e:
             raise ValueError(f"{key} {pattern!r} is no RE2 pattern, which has no look-around: {e}") from e
+
+
+def _check_scanned(key: str, patterns: str | Sequence[str]) -> None:
+    from pipeline.scan import refusal  # noqa: PLC0415 - only a user's own files need the scanner here
+
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if reason := refusal(pattern):
+            raise ValueError(f"{key} {pattern!r} cannot be looked for: {reason}")
 
 
 def _check_examples(form: _Form, rule: Any, entry: Mapping[str, Any]) -> None:
@@ -261,6 +273,7 @@ class _Form:
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # our name -> the file's
     choices: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     re2: Sequence[str] = ()
+    scanned: Sequence[str] = ()  # what is looked for in every line
 
     def field(self, key: str) -> str:
         """Return our name of a file's key."""
@@ -272,7 +285,13 @@ _PATTERNS = {"pattern", "multiline_start", "multiline_end"}
 _MEASURES = ("failed_attempts", "signature_lines", "failure_ratio", "recovery")
 _FORMS: dict[str, _Form] = {
     "signature": _Form(
-        Signature, "id", lambda r, x: r.matches(x), {"failure_class": "class"}, {"class": _CLASSES}, ("all_of",)
+        Signature,
+        "id",
+        lambda r, x: r.matches(x),
+        {"failure_class": "class"},
+        {"class": _CLASSES},
+        re2=("all_of",),
+        scanned=("all_of",),
     ),
     "job_kind": _Form(
         JobKind, "kind", lambda r, x: re.fullmatch(r.pattern, x) is not None, {"ttl_s": "ttl"}, re2=("pattern",)
@@ -287,12 +306,15 @@ _FORMS: dict[str, _Form] = {
     "objective": _Form(
         Objective, "name", renamed={"window_s": "window", "limit_s": "limit", "freeze_within_s": "freeze_within"}
     ),
-    "redaction": _Form(RedactionRule, "id", _found, re2=("hint",)),
+    "redaction": _Form(
+        RedactionRule, "id", _found, re2=("hint",), scanned=("hint", "multiline_start", "multiline_end")
+    ),
     "phrase": _Form(
         Phrase,
         "id",
         lambda r, x: re.search(r.pattern, x) is not None,
         choices={"id": ("retry", "job_failed", "run_failed")},
         re2=("pattern",),
+        scanned=("pattern",),
     ),
 }

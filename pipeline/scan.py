@@ -26,7 +26,7 @@ _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _VERBOSE = re.compile(r"\(\?[a-z]*x")
 _NO_PLACE = re.compile(r"\\[^bB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _PLACE = re.compile(r"[\^$]|\\[bB]")
-_WHOLE = re.compile(r"\\[AzZ]|\(\?[a-z]*-[a-z]*m")
+_WHOLE = re.compile(r"(?<!\\)(?:\\\\)*(\\[AzZ]|\(\?[a-z]*-[a-z]*m)")
 
 
 class Pattern(NamedTuple):

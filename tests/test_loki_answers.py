@@ -9,21 +9,19 @@ import pytest
 from pipeline.errors import SourceError
 from pipeline.model import Window
 from pipeline.sources.http import Reply
-from pipeline.sources.loki import Cell, read_cell
-from tests.fake_loki import MINUTE, SELECTOR, START, FakeLoki, entry, lines, success
+from tests.fake_loki import MINUTE, SELECTOR, START, FakeLoki, Whole, entry, lines, read_window, success
 from tests.faults import Form
 
 HOUR = Window(START, START + 60 * MINUTE)
 FETCH, COUNT = "/loki/api/v1/query_range", "/loki/api/v1/query"
 
 
-def read(server: FakeLoki) -> Cell:
-    loki, _ = server.loki()
-    return read_cell(loki, HOUR, loki.counts(HOUR))
+def read(server: FakeLoki) -> Whole:
+    return read_window(server.loki(), HOUR)
 
 
 def is_fetch(form: Form) -> bool:
-    return form["query"] == SELECTOR
+    return form.get("query") == SELECTOR
 
 
 def fails(server: FakeLoki) -> SourceError:
@@ -33,10 +31,10 @@ def fails(server: FakeLoki) -> SourceError:
 
 
 WRONG = [
-    pytest.param(success("vector", []), "the answer is no", id="another result type"),
-    pytest.param({"status": "error", "data": None}, "the answer is no", id="an error with 200"),
-    pytest.param({"fine": True}, "the answer is no", id="another API"),
-    pytest.param([], "the answer is no", id="a list"),
+    pytest.param(success("vector", []), "the answer is no streams", id="another result type"),
+    pytest.param({"status": "error", "data": None}, "the answer is none of Loki", id="an error with 200"),
+    pytest.param({"fine": True}, "the answer is none of Loki", id="another API"),
+    pytest.param([], "the answer is none of Loki", id="a list"),
     pytest.param(success("streams", [{"values": [["now", "x"]]}]), "the answer is no", id="malformed stream"),
     pytest.param(success("streams", [{"stream": {}, "values": [["now"]]}]), "the answer is no", id="malformed value"),
     pytest.param(Reply(200, {}, b"<html><body>Sign in</body></html>"), "a web page came", id="a login page"),
@@ -73,18 +71,20 @@ def test_warnings_on_a_count_are_no_proof(path: str) -> None:
         kind = "vector" if asked == COUNT else "matrix"
         return success(kind, [], warnings=["partial"]) if asked == path and not is_fetch(form) else None
 
-    assert "may not be whole: partial" in fails(FakeLoki([entry(5)], before=warns)).what
+    loki = FakeLoki([entry(5)], before=warns).loki()
+    with pytest.raises(SourceError, match=r"may not be whole: .*partial"):
+        loki.count(HOUR) if path == COUNT else loki.counts(HOUR)
 
 
 @pytest.mark.parametrize(
     "text", [b"parse error at line 1, col 2: syntax error", b"stream selector is missing matchers"]
 )
 def test_a_selector_that_loki_refuses_is_a_setting_to_correct_and_not_asked_again(text: bytes) -> None:
-    loki, door = FakeLoki(before=lambda _p, _f: Reply(400, {}, text)).loki()
+    server = FakeLoki(before=lambda _p, _f: Reply(400, {}, text))
     with pytest.raises(SourceError, match=text.decode()) as caught:
-        loki.counts(HOUR)
+        server.loki().counts(HOUR)
     assert caught.value.fix == "check loki.selectors"
-    assert len(door.asked) == 1
+    assert len(server.door.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,22 @@ def test_a_selector_that_loki_refuses_is_a_setting_to_correct_and_not_asked_agai
     ],
 )
 def test_a_version_is_told_where_there_is_one(reply: Any, version: str) -> None:
-    loki, _ = FakeLoki(before=lambda _p, _f: reply).loki()
-    assert loki.version() == version
+    assert FakeLoki(before=lambda _p, _f: reply).loki().version() == version
+
+
+@pytest.mark.parametrize(
+    ("reply", "entries", "shown_s"),
+    [
+        ({"limits": {"max_entries_limit_per_query": 200, "max_query_lookback": "1d12h"}}, 200, 129_600.0),
+        ({"limits": {"max_entries_limit_per_query": 0, "retention_period": "1y"}}, 0, 31_536_000.0),
+        ({"limits": {"max_entries_limit_per_query": 7, "max_query_lookback": "0s", "retention_period": "0s"}}, 7, None),
+        ({"limits": {"max_query_lookback": "30d"}}, None, None),
+        ({}, None, None),
+        ([], None, None),
+        (Reply(401, {}, b"no org id"), None, None),
+        (Reply(200, {}, b"<html>"), None, None),
+    ],
+)
+def test_limits_are_told_where_they_are(reply: Any, entries: int | None, shown_s: float | None) -> None:
+    limits = FakeLoki(before=lambda _p, _f: reply).loki().limits()
+    assert (limits.entries, limits.shown_s) == (entries, shown_s)
