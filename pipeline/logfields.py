@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import compress
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import msgspec
