@@ -92,7 +92,8 @@ def read(lines: Sequence[str], texts: pa.Array, marred: list[int]) -> Read:
 def _objects(lines: Sequence[str]) -> tuple[list[Own], list[int], list[int]]:
     """Return the fields of each line, which lines are no object after all, and which have fields that need a look."""
     own: list[Own] = []
-    broken, odd = [], []
+    broken: list[int] = []
+    odd: list[int] = []
     left = iter(lines)
     while len(own) < len(lines):
         try:

@@ -59,13 +59,15 @@ class Scanner:
         if not len(texts):
             return [_NONE] * len(self._patterns)
         every = np.arange(len(texts), dtype=np.int64)
-        found = self._scan(texts) if self._database else {}
+        found = self._scan(texts)
         out = [every if i in self._everywhere else found.get(i, _NONE) for i in range(len(self._patterns))]
         for i in self._apart:
             out[i] = np.flatnonzero(matches(texts, self._patterns[i]))
         return out
 
     def _scan(self, texts: pa.Array) -> dict[int, Rows]:
+        if self._database is None:
+            return {}
         ids: list[int] = []
         ends: list[int] = []
         room = _FLOOD * len(texts) + _FLOOD_AT_LEAST
@@ -102,8 +104,8 @@ class Scanner:
 def _whole(texts: pa.Array, *, joined: bool) -> tuple[memoryview, Rows]:
     """Return all texts as one, and where in it each begins and the last one ends.
 
-    For patterns about places they are joined by line ends, so that `^`, `$` and `\\b` hold at theirs. Others find what
-    is in a text wherever that lies, and what they find across two is not confirmed.
+    For patterns about places they are joined by line ends, so that anchors hold at theirs. Others find what is in a text
+    wherever that lies, and what they find across two is not confirmed.
     """
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     if not joined:
