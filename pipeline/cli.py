@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -181,7 +181,8 @@ def pull(
     window = _window(context, date, since, until)
     _for_bulk()
     with context.store.lock(_LOCK_WAIT_S, context.say):
-        results = step.pull(context, window, what or step.WHAT)
+        # the lock may have been waited for, and what a server shows of the past moves on
+        results = step.pull(replace(context, now=time.time_ns()), window, what or step.WHAT)
     for failed in (r.error for r in results if r.error):
         options.terminal.error(failed)
     if as_json:

@@ -42,15 +42,22 @@ class Scanner:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self._patterns = patterns
-        # `x*` is found in every text; and of all texts together none but the first begins where they do
-        self._everywhere = {i for i, p in enumerate(patterns) if re.search(p.text, "") or _WHOLE.search(p.text)}
-        self._apart: set[int] = set()
         self._joined = any(by_place(p.text) for p in patterns)
-        self._open()
+        self._apart: set[int] = set()
+        self._everywhere: set[int] = set()
+        # Hyperscan has no match of nothing, and of all texts together none but the first begins where they do
+        self._set_apart(*(i for i, p in enumerate(patterns) if re.search(p.text, "") or _WHOLE.search(p.text)))
 
-    def _open(self) -> None:
-        apart = self._everywhere | self._apart
-        together = tuple((i, p) for i, p in enumerate(self._patterns) if i not in apart)
+    def _set_apart(self, *patterns: int) -> None:
+        """Look for patterns text by text."""
+        for i in patterns:
+            try:
+                matches(pa.array([""]), self._patterns[i])
+                self._apart.add(i)
+            except pa.ArrowInvalid:  # none of RE2's
+                self._everywhere.add(i)
+        alone = self._everywhere | self._apart
+        together = tuple((i, p) for i, p in enumerate(self._patterns) if i not in alone)
         self._database = _database(together) if together else None
         self._scratch = hyperscan.Scratch(self._database) if together else None
 
@@ -91,14 +98,6 @@ class Scanner:
             rows = np.searchsorted(offsets[1:], ends, side="left")
         numbers = np.array(ids)
         return {i: np.unique(rows[numbers == i]) for i in set(ids)}
-
-    def _set_apart(self, flooding: int) -> None:
-        try:
-            matches(pa.array([""]), self._patterns[flooding])
-            self._apart.add(flooding)
-        except pa.ArrowInvalid:
-            self._everywhere.add(flooding)
-        self._open()
 
 
 def _whole(texts: pa.Array, *, joined: bool) -> tuple[memoryview, Rows]:

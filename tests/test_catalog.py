@@ -205,7 +205,6 @@ def test_an_alert_may_be_about_a_kind_and_a_signature_of_the_user(tmp_path: Path
             {"all_of": ["OOM", r"\AOOM"]},
             r"all_of '\\AOOM' cannot be looked for: \A is about the whole of a te",
         ),
-        ("signature", {"all_of": [r"OOM\Z"]}, r"\Z"),
         ("signature", {"all_of": [r"(?i)(?-m:^)OOM"]}, "(?-m is about the whole of a text: use ^ or $"),
         ("signature", {"all_of": ["OOM.{0,900}a.{0,900}b"]}, "b' cannot be looked for: Pattern is too large."),
         ("signature", {"examples": ["fine"]}, "its own example does not match: 'fine'"),

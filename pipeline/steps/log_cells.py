@@ -80,25 +80,22 @@ class LogCell:
 
     def _replace(self) -> None:
         new = pa.concat_tables(self._held) if self._held else None
-        given = _times(instants(new)) if new is not None else {}
-        old_over: list[pa.Table] = []
-        over: set[int] = set()
+        over: list[pa.Table] = []
         for old in self._tables.stored("logs", self.hour):
             ts = instants(old)
             inside = (ts >= self.window.start) & (ts < self.window.end)
             fresh = inside & (self._asked.holds(ts) | (self._edge & (ts == self.window.start)))
             self._write(old.filter(pa.array(~fresh)))
-            old_over.append(old.filter(pa.array(fresh)))
-        replaced = pa.concat_tables(old_over)
-        at = instants(replaced)
-        over = {t for t, n in _times(at).items() if n > given.get(t, 0)}
-        old_more = replaced.filter(pa.array(_among(at, over)))
+            over.append(old.filter(pa.array(fresh)))
+        replaced = pa.concat_tables(over)
         self.replaced = found_in(replaced)
-        if new is not None:
-            mask = _among(instants(new), over)
-            self._write(new.filter(pa.array(~mask)))
-            old_more = keep_all(old_more, new.filter(pa.array(mask)))
-        self._write(old_more)
+        if new is None:
+            self._write(replaced)
+            return
+        more = _with_more(replaced, new)
+        mask = _among(instants(new), more)
+        self._write(new.filter(pa.array(~mask)))
+        self._write(keep_all(replaced.filter(pa.array(_among(instants(replaced), more))), new.filter(pa.array(mask))))
 
     def _write(self, rows: pa.Table) -> None:
         if not rows.num_rows:
@@ -153,11 +150,27 @@ def _groups(rows: pa.Table) -> Mapping[Any, Sequence[int]]:
     return groups
 
 
-def _times(ts: Int64s) -> dict[int, int]:
-    """Return how often each instant occurs."""
-    values, counts = np.unique(ts, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+def _with_more(old: pa.Table, new: pa.Table) -> list[int]:
+    """Return the instants at which the old rows of one stream and metadata are more than the new ones."""
+    keys = ["ts", "labels", "metadata"]
+
+    def counted(rows: pa.Table, name: str) -> pa.Table:
+        texts = [rows["ts"], _as_text(rows["labels"]), _as_text(rows["metadata"])]
+        return pa.table(texts, keys).group_by(keys).aggregate([([], "count_all")]).rename_columns([*keys, name])
+
+    both = counted(old, "old").join(counted(new, "new"), keys, join_type="left outer")
+    more = pc.greater(both["old"], pc.coalesce(both["new"], pa.scalar(0, pa.int64())))
+    return list(pc.unique(both["ts"].filter(more)).cast(pa.int64()).to_pylist())
 
 
-def _among(ts: Int64s, some: set[int]) -> Bools:
-    return np.isin(ts, np.array(sorted(some), np.int64))
+def _as_text(maps: pa.ChunkedArray) -> pa.Array:
+    """Write each map as one text, by which rows can be grouped; none as the empty one."""
+    column = maps.combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = pa.concat_arrays([column]) if column.offset else column
+    parts = [pc.binary_join(pa.ListArray.from_arrays(column.offsets, a), "\0") for a in (column.keys, column.items)]
+    return pc.coalesce(pc.binary_join_element_wise(*parts, "\n"), "")
+
+
+def _among(ts: Int64s, some: Sequence[int]) -> Bools:
+    return np.isin(ts, np.array(some, np.int64))
