@@ -197,7 +197,7 @@ def test_what_was_left_out_of_a_pull_is_incomplete_but_for_events(what: str, *, 
 
 
 def test_hours_of_logs_add_up_to_a_day() -> None:
-    told = [{"counted": i + 1, "steps": {"a": [i]}, "edge": 1} for i in range(24)]
+    told = [{"counted": i + 1, "steps": {"a": [i]}, "at_start": 1} for i in range(24)]
     hours = [_record("logs", w, rows=i, proof=told[i]) for i, w in enumerate(DAY.cells(3600 * NS))]
     got = _of(*hours)
     assert (got.configured, got.complete, got.rows, list(got.gaps)) == (True, True, 276, [])

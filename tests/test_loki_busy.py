@@ -139,7 +139,8 @@ def test_what_is_not_whole_is_fewer_than_counted_whatever_the_server_does(
     assert got <= wanted
     assert got == wanted or len(answer.block) + len(answer.doubles) < repeats * len(wanted)
     assert tally.requests + tally.recounted <= 100 * (len(there) + 1)
-    if series and largest > sum(len(e.line) for e in there):
+    # from one entry nothing can be learned of how others differ
+    if series and limit > 1 and largest > sum(len(e.line) for e in there):
         assert got == wanted
 
 

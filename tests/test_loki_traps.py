@@ -158,12 +158,12 @@ def test_trap_05_a_nanosecond_may_hold_more_lines_than_an_answer(
     loki_with: LokiWith, tmp_path: Path, what: str
 ) -> None:
     server = loki_with(SMALL)
-    pushed = push(server, f"busy-{what}", [*BUSY[what], Line(START + 2 * SECOND, "after them")])
-    client = Client(server, f"busy-{what}")
+    pushed = push(server, f"instant-{what}", [*BUSY[what], Line(START + 2 * SECOND, "after them")])
+    client = Client(server, f"instant-{what}")
     for identity in (text_and_time, lambda line: line):
         found = paged(lambda start: client.lines(start, END, LIMIT), LIMIT, identity=identity)
         assert len(found) <= LIMIT  # and no word that there are more
-    Puller(tmp_path, server.url, f"busy-{what}").pull().check_all(pushed)
+    Puller(tmp_path, server.url, f"instant-{what}").pull().check_all(pushed)
 
 
 @pytest.mark.slow

@@ -236,7 +236,10 @@ def test_a_token_that_expires_in_the_middle_is_said_and_what_was_read_is_not_rea
 ) -> None:
     env = {"AISLOT_LOKI__BEARER_TOKEN": TOKEN}
     arguments = ("-v", command, *(["logs"] if command == "pull" else []), "--date", str(DATE))
-    with between(Proxy(both.loki.url, rate=0, hook=expired(16))) as loki:
+    with between(Proxy(both.loki.url, rate=0)) as loki:
+        Site.make(tmp_path / "undisturbed", loki.url, loki_more="workers = 1").run(*arguments, env=env)
+        most = len(loki.asked)
+    with between(Proxy(both.loki.url, rate=0, hook=expired(most * 3 // 4))) as loki:
         site = Site.make(tmp_path, loki.url, loki_more="workers = 1")
         done = site.run(*arguments, env=env)
         assert done.returncode == 3, done.stderr

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.model import NS, Coverage, PullRecord, Window, merge, subtract
 
 HOLE_FACTOR = 2.5
-_FOR_PULLS = {"steps", "edge"}  # what a later pull compares its counts with
+_FOR_PULLS = {"steps", "at_start", "at_end"}  # what a later pull compares its counts with
 _ORDER = (
     ("logs", "loki"),
     ("jobs", "prometheus"),

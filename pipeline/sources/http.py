@@ -169,6 +169,7 @@ class Door:
         self.endpoint = endpoint
         self.policy = policy or Policy()
         self.retries: Counter[str] = Counter() if retries is None else retries
+        self.server_s = 0.0  # what the server's clock showed at its last answer, seconds since the epoch
         self._setting = f"{name}.{'api_url' if name == 'github' else 'url'}"
         self._sleep = sleep
         self._local = threading.local()
@@ -290,7 +291,10 @@ class Door:
                 allow_redirects=False,
                 **body,
             ) as r:
-                return Reply(r.status_code, r.headers, self._whole(r), self.endpoint.secrets())
+                reply = Reply(r.status_code, r.headers, self._whole(r), self.endpoint.secrets())
+                with self._counting:
+                    self.server_s = max(self.server_s, server_time(r.headers) or 0.0)
+                return reply
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as e:
             failed = self._unanswered(e)
         self._check_time()  # a wait that the command's own clock cut short is no fault of the server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class Context:
     remaining_s: Callable[[], float] | None = None
     written_by: str = ""
     base: Path = field(default_factory=Path)
+    retries: Counter[str] = field(default_factory=Counter)  # by cause, of all doors
 
     @property
     def tables(self) -> Tables:
@@ -55,12 +57,13 @@ class Context:
     def loki(self) -> Door:
         """Return the door to Loki."""
         server = self.settings.loki
-        return Door("loki", endpoint(server, "loki"), self._policy(server.timeout))
+        return Door("loki", endpoint(server, "loki"), self._policy(server.timeout), retries=self.retries)
 
     def prometheus(self) -> Door:
         """Return the door to Prometheus."""
         server = self.settings.prometheus
-        return Door("prometheus", endpoint(server, "prometheus"), self._policy(server.timeout))
+        where = endpoint(server, "prometheus")
+        return Door("prometheus", where, self._policy(server.timeout), retries=self.retries)
 
     def github(self) -> Door:
         """Return the door to GitHub."""
@@ -69,7 +72,8 @@ class Context:
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return Door("github", Endpoint(server.api_url, headers, None, server.ca_file), self._policy(60.0))
+        where = Endpoint(server.api_url, headers, None, server.ca_file)
+        return Door("github", where, self._policy(60.0), retries=self.retries)
 
     def check_time(self) -> None:
         """Stop in a resumable state when the command's time is over. Raises StoppedError."""

@@ -92,6 +92,9 @@ class DayOfLogs:
         self._wanted: Bools = np.zeros(len(self._counted), np.bool_)
         self._explained: Int64s = np.zeros(len(self._counted), np.int64)
         self._short: defaultdict[int, Int64s] = defaultdict(lambda: np.zeros(2, np.int64))  # step: rows, counted
+        self._edges: Int64s = np.array([*(h.window.start for h in hours), window.end], np.int64)
+        self._on_edge: Counter[int] = Counter()  # edge of hours: rows read there
+        self._unread: list[tuple[Window, int]] = []  # where Loki did not read how many chunks
         self._hours = hours
         for h in hours:
             h.steps = slice((h.window.start - window.start) // STEP_NS, (h.window.end - window.start) // STEP_NS)
@@ -122,17 +125,17 @@ class DayOfLogs:
     def _conclude(self, late: int) -> None:
         """Keep what this recount of known hours showed; late lines mark a computed day as one to compute again."""
         records, date = self._ctx.records, day_of(self._window.start)
-        before = [h.before.proof["counted"] for h in self._hours if h.before]
-        if not before:
+        known = [h for h in self._hours if h.before]
+        if not known:
             return
-        gone = max(0, sum(before) - sum(self._total(h) for h in self._hours if h.before))
+        gone = max(0, sum(self._then(h) for h in known) - sum(self._total(h) for h in known))
         records.put_recount("logs", date, {"at": instant_text(self._ctx.now), "late": late, "gone": gone})
         if late and records.day(date) is not None:
             records.put_restated(date, {"at": instant_text(self._ctx.now), "late": late})
 
     def _choose(self) -> None:
         """Choose the steps to read: hours that are not known, not settled or not complete, and steps that have grown."""
-        if any(h.before and self._total(h) < h.before.proof["counted"] for h in self._hours):
+        if any(self._total(h) < self._then(h) for h in self._hours):
             # fewer than there were is retention, or a count that came short: the higher of two is nearer to the truth
             again = [loki.counts(self._window) for loki in self._source.lokis]
             self._counts = [_highest(a, b) for a, b in zip(self._counts, again, strict=True)]
@@ -158,7 +161,7 @@ class DayOfLogs:
         # the record speaks of the rows it was written with: where the lake has lost some, they are read again
         if before is None or before.provisional or not before.complete:
             return None
-        if self._ctx.tables.count("logs", h.window) < before.rows or self._edge_count(h) > before.proof.get("edge", 0):
+        if self._ctx.tables.count("logs", h.window) < before.rows or self._at(h) > before.proof["at_start"]:
             return None
         then = before.proof["steps"]
         grown = np.zeros(h.steps.stop - h.steps.start, np.bool_)
@@ -174,17 +177,24 @@ class DayOfLogs:
             for app, steps in sorted(counts.items())
         }
 
-    def _edge_count(self, h: Hour) -> int:
-        """Count what lies at the first instant of all, which no step of this day holds."""
+    def _at(self, h: Hour) -> int:
+        """Count what lies at the first instant of all, which no step of this day holds; an hour's is in the step before."""
         return self._at_start if h is self._hours[0] else 0
 
     @cached_property
     def _at_start(self) -> int:
-        edge = Window(self._window.start - NS // 1000, self._window.start)
-        return sum(loki.count(edge) for loki in self._source.lokis)
+        return sum(loki.count_instant(self._window.start) for loki in self._source.lokis)
 
     def _total(self, h: Hour) -> int:
-        return int(self._counted[h.steps].sum())
+        """Count the steps of an hour, and of the first hour its first instant."""
+        return int(self._counted[h.steps].sum()) + self._at(h)
+
+    def _then(self, h: Hour) -> int:
+        """Return what the same came to when the hour was read; 0 where it never was."""
+        if h.before is None:
+            return 0
+        proof = h.before.proof
+        return sum(sum(n) for n in proof["steps"].values()) + (proof["at_start"] if h is self._hours[0] else 0)
 
     def _sum(self) -> Int64s:
         steps = np.zeros(self._window.length // STEP_NS, np.int64)
@@ -238,6 +248,9 @@ class DayOfLogs:
 
     def _note(self, task: _Task, part: Part) -> None:
         """Keep how rows agree with counts: what was counted again has the last word."""
+        if part.unread:
+            first = (task.start - self._window.start) // STEP_NS
+            self._unread.append((self._at_steps(slice(first, first + len(part.counted))), part.unread))
         if task.counted is None:
             if part.short:
                 first = (task.start - self._window.start) // STEP_NS
@@ -256,6 +269,8 @@ class DayOfLogs:
         table = rows.rows(part.block)
         ts = instants(table)
         low, high = int(ts.min()), int(ts.max())
+        for edge in self._edges[(self._edges >= low) & (self._edges <= high)].tolist():
+            self._on_edge[edge] += int((ts == edge).sum())
         for h in self._hours:
             if h.window.start > high or h.window.end <= low or not self._wanted[h.steps].any():
                 continue
@@ -278,16 +293,38 @@ class DayOfLogs:
         late = self._late(h)
         return CellResult(record, read_again=True, late=late)
 
+    def _at_steps(self, steps: slice) -> Window:
+        return Window(self._window.start + steps.start * STEP_NS, self._window.start + steps.stop * STEP_NS)
+
+    def _hidden(self, h: Hour) -> Window:
+        """Return what of an hour the server does not show any more, by its own clock, which has gone on meanwhile."""
+        shown = self._source.limits.shown_s
+        latest = ns(max(loki.door.server_s for loki in self._source.lokis)) + NS  # it tells whole seconds
+        now = max(self._ctx.now, latest)
+        end = h.window.start if shown is None else min(h.window.end, now - ns(shown))
+        return Window(h.window.start, max(h.window.start, end))
+
+    def _at_edges(self, h: Hour, before: Mapping[str, Any]) -> tuple[int, int]:
+        """Return what lies at the first instant of an hour, and at that of the next."""
+        first, last = h.steps.start, h.steps.stop - 1
+        start, end = self._on_edge[h.window.start], self._on_edge[h.window.end]
+        read = h.edge or (first > 0 and self._wanted[first - 1])
+        if h is self._hours[0]:
+            start = max(start, self._at_start)
+        elif not read:
+            start = before.get("at_start", 0)
+        return start, end if self._wanted[last] else before.get("at_end", 0)
+
     def _late(self, h: Hour) -> int:
         """Return how many lines came since the hour was known as complete."""
         known = h.before is not None and h.before.complete and not h.before.provisional
-        return max(0, self._total(h) - int(h.before.proof["counted"])) if known and h.before else 0
+        return max(0, self._total(h) - self._then(h)) if known else 0
 
     def _unchanged(self, h: Hour) -> CellResult:
         """Return the hour's record, to which is added what the server does not have any more."""
         before = h.before
         assert before is not None  # noqa: S101 - an hour that is not known is read
-        gone = max(0, int(before.proof["counted"]) - self._total(h))
+        gone = max(0, self._then(h) - self._total(h))
         if gone != before.proof.get("gone_from_server", 0):
             before = replace(before, proof={**before.proof, "gone_from_server": gone}, asked_at=self._ctx.now)
             self._ctx.records.put(before)
@@ -298,20 +335,28 @@ class DayOfLogs:
         spent = [reader.tally.spent() for reader in readers]
         steps = range(*h.steps.indices(len(self._wanted)))
         short = {i: self._short[i] for i in steps if i in self._short}
-        gaps = [Window(at, at + STEP_NS) for at in (self._window.start + i * STEP_NS for i in short)]
-        shown = self._source.limits.shown_s
-        hidden = Window(window.start, max(window.start, min(window.end, ctx.now - ns(shown or 0.0)))) if shown else None
-        gaps += [hidden] if hidden else []
+        hidden = self._hidden(h)
+        unread = [(part, n) for w, n in self._unread if (part := w.intersect(window))]
+        gaps = [
+            *(self._at_steps(slice(i, i + 1)) for i in short),
+            *(w for w, _ in unread),
+            *([hidden] if hidden else []),
+        ]
         before = {} if h.whole or h.before is None else h.before.proof
         found = Counter(before.get("found", {})) + h.found
         found.subtract(cell.replaced if before else {})
-        counted = self._total(h)
+        at_start, at_end = self._at_edges(h, before)
+        # a step holds the instant at which it ends, an hour the one at which it starts
+        counted = int(self._counted[h.steps].sum()) + at_start - at_end
         proof: dict[str, Any] = {
             "method": _METHOD,
             "counted": counted,
             "reconciled": counted - int(sum(self._counted[i] for i in short)),
+            "at_start": at_start,
+            "at_end": at_end,
             "steps": {name: n.tolist() for name, n in self._named_steps(h).items()},
-            "short": {instant_text(g.start): s.tolist() for g, s in zip(gaps, short.values(), strict=False)},
+            "short": {instant_text(self._at_steps(slice(i, i)).start): s.tolist() for i, s in short.items()},
+            "unread": sum(n for _, n in unread),
             "explained": int(self._explained[h.steps].sum()) + before.get("explained", 0),
             "requests": sum(t.requests for t in spent) + before.get("requests", 0),
             "recounted": sum(t.recounted for t in spent) + before.get("recounted", 0),
@@ -322,8 +367,6 @@ class DayOfLogs:
             "last": cell.last,
             "version": self._source.version,
         }
-        if h is self._hours[0]:
-            proof["edge"] = self._at_start
         if hidden:
             proof["hidden_s"] = hidden.seconds
         return PullRecord(

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
 from pipeline.model import PullRecord, Window, merge, subtract
-from pipeline.steps.context import Context, seconds_text
+from pipeline.steps.context import Context, seconds_text, shown
 
 WHAT = ("jobs", "alerts", "events", "issues", "logs")
 SOURCE_OF = {"logs": "loki", "jobs": "prometheus", "alerts": "prometheus", "events": "kubernetes", "issues": "github"}
@@ -48,10 +48,12 @@ def pull(ctx: Context, window: Window, what: Collection[str] = WHAT) -> list[Pul
     results = []
     for word in (w for w in WHAT if w in what):
         ctx.check_time()
-        began = time.monotonic()
+        began, retries = time.monotonic(), Counter(ctx.retries)
         result = _one(ctx, word, window)
         sign = "✕" if result.error else "!" if result.complete is False else "✓" if result.complete else "-"
-        ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}")
+        again = ctx.retries - retries
+        asked = f"; {again.total()} asked again: {shown(again)}" if again else ""
+        ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}{asked}")
         results.append(result)
     return results
 

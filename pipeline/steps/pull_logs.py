@@ -60,5 +60,5 @@ def pull_logs(ctx: Context, window: Window, *, known_only: bool = False) -> Iter
 def _known(ctx: Context, source: LogSource, window: Window) -> Hour:
     """Return an hour with the last record that can be compared with: of the same window, streams and rules."""
     records = [r for r in ctx.records.of("logs", window) if r.window == window and r.fingerprint == source.fingerprint]
-    usable = [r for r in records if "steps" in r.proof]
+    usable = [r for r in records if "at_start" in r.proof]
     return Hour(window, usable[-1] if usable else None)

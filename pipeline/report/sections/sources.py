@@ -82,6 +82,8 @@ def _loki(c: Coverage) -> Rich:
         rows, wanted = (sum(int(pair[i]) for pair in c.proof["short"].values()) for i in (0, 1))
         steps = en.counted(len(c.proof["short"]), "step")
         said.append(say(en.PROOF_SHORT, steps=steps, rows=count(rows), counted=count(wanted)))
+    if c.proof.get("unread"):
+        said.append(say(en.PROOF_UNREAD, chunks=en.counted(int(c.proof["unread"]), "chunk")))
     if c.proof.get("explained"):
         said.append(say(en.PROOF_EXPLAINED, n=count(c.proof["explained"])))
     if c.proof.get("hidden_s"):

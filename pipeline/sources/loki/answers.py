@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ _AT, _LINE = "aislot_at", "aislot_line"  # labels that queries/ has Loki make
 class Answer:
     """Entries, each once; `given`: all that Loki gave; `doubles`: instants of entries that it counts once more than it has.
 
-    `streams` is how many label sets came; `full`: as much came as was asked for, so that there may be more.
+    `streams` is how many label sets came; `full`: as much came as was asked for, so that there may be more; `unread`:
+    stored chunks that Loki looked for and says nothing of having got, which is all that tells of a chunk it cannot read.
     """
 
     block: Block
@@ -41,6 +43,7 @@ class Answer:
     given: int
     streams: int = 0
     full: bool = False
+    unread: int = 0
 
     def outside(self, window: Window) -> Answer:
         """Return what does not lie in `(start, end]`."""
@@ -93,18 +96,17 @@ def chosen(block: Block, mask: npt.NDArray[np.bool_]) -> Block:
 
 def joined(answers: Sequence[Answer]) -> Answer:
     """Return several answers about windows that do not overlap as one."""
+    unread = sum(a.unread for a in answers)
     parts = [a for a in answers if len(a.block) or len(a.doubles)]
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return NOTHING
+    if len(parts) < 2:  # noqa: PLR2004 - nothing to join
+        return replace(parts[0] if parts else NOTHING, unread=unread)
     block = Block(
         np.concatenate([a.block.ts for a in parts]),
         [line for a in parts for line in a.block.lines],
         [run for a in parts for run in a.block.runs],
     )
     doubles = np.concatenate([a.doubles for a in parts])
-    return Answer(block, doubles, sum(a.given for a in parts), sum(a.streams for a in parts))
+    return Answer(block, doubles, sum(a.given for a in parts), sum(a.streams for a in parts), unread=unread)
 
 
 def matrix(reply: Reply) -> list[tuple[dict[str, str], list[tuple[int, int]]]]:
@@ -171,7 +173,9 @@ def entries(streams: Streams, *, apart: bool) -> Callable[[Reply], Answer | None
     def check(reply: Reply) -> Answer | None:
         try:
             with streams.reading:
-                return _read(reply, "streams", lambda result: _answer(result, streams, apart=apart))
+                whole = _whole(reply)
+                answer = _of_kind(whole, "streams", lambda result: _answer(result, streams, apart=apart))
+            return replace(answer, unread=_unread(whole))
         except Unclear as e:
             if e.name:
                 raise
@@ -196,14 +200,30 @@ def _whole(reply: Reply) -> Any:
 
 
 def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:
-    """Read a whole answer of one kind; one that is none may be another server's, or damaged on its way."""
-    answer = _whole(reply)
+    """Read a whole answer of one kind."""
+    return _of_kind(_whole(reply), kind, read)
+
+
+def _of_kind(answer: Any, kind: str, read: Callable[[list[Any]], T]) -> T:
+    """Read what an answer holds; one that is none may be another server's, or damaged on its way."""
     try:
         if answer["data"]["resultType"] != kind:
             raise Transient(f"the answer is no {kind}", _FIX)
         return read(answer["data"]["result"] or [])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as e:
         raise Transient(f"the answer is no {kind} of Loki", _FIX) from e
+
+
+def _unread(answer: Any) -> int:
+    """Count the chunks that were not in Loki's cache and that it did not put there: it could not read them.
+
+    A Loki without statistics, or without that cache, does not tell.
+    """
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        chunks = answer["data"]["stats"]["cache"]["chunk"]
+        looked_for, found, stored = (int(chunks[f"entries{what}"]) for what in ("Requested", "Found", "Stored"))
+        return max(0, looked_for - found - stored)
+    return 0
 
 
 def _refused(reply: Reply) -> SourceError:

@@ -6,6 +6,7 @@ is looked at line by line as a metric query shows it, in parts that are small en
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ class Part:
     """What was read of a slice: entries, and by step what was counted and how many rows came.
 
     `short` are the steps that do not agree; `explained` by how many rows a count is off for a known reason: it takes
-    entries that differ in metadata alone for one, or counts what the server gives twice.
+    entries that differ in metadata alone for one, or counts what the server gives twice. `unread`: chunks that Loki did
+    not read, so that lines may be missing of which no count knows.
     """
 
     block: Block
@@ -41,6 +43,7 @@ class Part:
     rows: Int64s
     short: Sequence[int] = ()
     explained: int = 0
+    unread: int = 0
 
 
 @dataclass
@@ -108,7 +111,7 @@ class Reader:
         rows = np.array([len(inside)], np.int64)
         missing = max(0, expected - len(answer.block))
         short = () if _agrees(answer, expected) else (0,)
-        return self._ours(Part(inside, rows + missing, rows, short))
+        return self._ours(Part(inside, rows + missing, rows, short, unread=answer.unread))
 
     def _count(self, window: Window, where: str) -> int:
         self.tally.add(recounted=1)
@@ -131,8 +134,7 @@ class Reader:
         for early in (True, False):
             self.tally.add(requests=1)
             try:
-                streams = self._streams_of(where)
-                answer = self._loki.fetch(window, streams, where, apart=not together, early=early, limit=self._limit)
+                answer = self._read_twice(window, where, together=together, early=early)
             except Unclear as e:
                 parts = self._split(where, e.name)
                 return joined([self._fetch(window, self._expected(window, w), w, "", apart=apart) for w in parts])
@@ -146,6 +148,15 @@ class Reader:
                 return answer
             # what lies at the very start, to be dropped, may have taken the room: once more without it
         self.tally.add(cause="a full answer")
+        return answer
+
+    def _read_twice(self, window: Window, where: str, *, together: bool, early: bool) -> Answer:
+        """Fetch, and where Loki did not read all its chunks once more: what is missing a moment may be there the next."""
+        ask = functools.partial(self._loki.fetch, apart=not together, early=early, limit=self._limit)
+        answer = ask(window, self._streams_of(where), where)
+        if answer.unread:
+            self.tally.add(requests=1, cause="chunks that Loki did not read")
+            answer = ask(window, self._streams_of(where), where)
         return answer
 
     def _streams_of(self, where: str) -> Streams:
@@ -262,4 +273,4 @@ def _reconciled(answer: Answer, window: Window, counted: Int64s) -> Part:
             explained += abs(int(rows[i]) - int(counted[i]))
         else:
             short.append(i)
-    return Part(answer.block, counted, rows, short, explained)
+    return Part(answer.block, counted, rows, short, explained, answer.unread)
