@@ -266,7 +266,15 @@ def test_killed_at_any_point_and_run_again_the_lake_is_the_same(site: Site, tmp_
             pq.ParquetFile(path).read()  # a reader never meets half a file
     done = subprocess.run(arguments, cwd=site.folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert digests(tmp_path / "lake") == digests(site.lake)
+    # in which order an hour's rows lie in its file follows from when they were read
+    ours, theirs = (
+        {name: digest for name, digest in digests(lake).items() if not name.startswith("logs/")}
+        for lake in (tmp_path / "lake", site.lake)
+    )
+    assert ours == theirs
+    day = site.world.day
+    rows = [Tables(Store(str(lake))).read("logs", day) for lake in (tmp_path / "lake", site.lake)]
+    assert rows[0].equals(rows[1])
     assert [p.name for p in (tmp_path / "lake/_aislot/unfinished").iterdir()] == []
 
 

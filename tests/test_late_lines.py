@@ -108,7 +108,10 @@ def test_what_the_server_no_longer_has_stays_in_the_lake_and_is_said(site: Site,
     assert other.lines() == site.lines()
     # the same question, of which the server knows nothing any more: as after its retention
     for record in site.records():
-        changed = {**record.to_json(), "proof": {**record.proof, "steps": {**record.proof["steps"], "gone": [2, *[0] * 359]}}}
+        changed = {
+            **record.to_json(),
+            "proof": {**record.proof, "steps": {**record.proof["steps"], "gone": [2, *[0] * 359]}},
+        }
         Records(site.store).put(PullRecord.from_json(changed))
     settings.write_text(text.replace("nobody-writes-here", site.stream["namespace"]), encoding="utf-8")
     site.pull()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -175,6 +176,31 @@ def test_the_rows_do_not_depend_on_how_entries_of_different_instants_come_in(ent
     apart = [e._replace(ts=T0 + i) for i, e in enumerate(entries)]
     turned = apart[by:] + apart[:by]
     assert _table(*turned)[0].equals(_table(*apart)[0])
+
+
+TRACE = ["panic: no run", "", "goroutine 1 [running]:", "main.main()", "\t/src/main.go:12 +0x1d", "exit status 2"]
+ONE = [[json.dumps({"msg": "\n".join(KEY)})], [json.dumps({"level": "INFO", "msg": "x"})], ["plain"]]
+# a key that has no beginning is known by its end alone, which the block must hold
+WRITTEN = st.lists(st.sampled_from([KEY, KEY[:3], TRACE, TRACE[2:], *ONE]), max_size=5).map(
+    lambda parts: [line for part in parts for line in part]
+)
+
+
+@quick
+@given(WRITTEN, WRITTEN, st.randoms(use_true_random=False), st.integers(1, 7))
+def test_what_spreads_over_lines_does_not_depend_on_where_a_block_ends(
+    ours: list[str], others: list[str], rng: Random, most: int
+) -> None:
+    streams = [STREAM] * len(ours) + [OTHER] * len(others)
+    rng.shuffle(streams)
+    left = {"w-1": iter(ours), "w-2": iter(others)}
+    entries = [Entry(T0 + i, next(left[labels["pod"]]), labels, {}) for i, labels in enumerate(streams)]
+    whole, counts = _table(*entries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loglines, "_BLOCK", most)
+        cut, counts_cut = _table(*entries)
+    assert cut.equals(whole)
+    assert +counts_cut == +counts
 
 
 @quick

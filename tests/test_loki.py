@@ -102,7 +102,7 @@ def test_more_apps_than_loki_counts_apart_are_counted_together() -> None:
 
 
 def test_counts_that_never_come_are_given_up_at_an_hour() -> None:
-    server = FakeLoki(before=lambda _p, _f: Reply(504, {}, b"request timed out"))
+    server = FakeLoki(before=lambda _p, _f: Reply(504, {}, b"request timed out, decrease the duration of the request"))
     with pytest.raises(TooSlow):
         server.loki().counts(DAY)
     assert len(server.door.asked) < 12

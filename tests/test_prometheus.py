@@ -19,13 +19,13 @@ from pipeline.errors import SourceError, TooLarge
 from pipeline.model import NS, Window
 from pipeline.sources import prometheus
 from pipeline.sources.http import Reply, TooSlow
-from pipeline.sources.prometheus import SLICE_NS, Prometheus
+from pipeline.sources.prometheus import SLICE_NS, Prometheus, Question
 from tests.faults import Answers, Form
 
 START_MS = 1_772_096_400_000  # 2026-02-26T09:00:00Z
 START = START_MS * 10**6
 HOUR = Window(START, START + 3600 * NS)
-QUERY = "kube_job_created[${range}]"
+QUERY = Question("kube_job_created[${range}]", "sum(count_over_time(kube_job_created[${range}]))")
 JOB = "codex-k8s-kaniko-web-console-3f2a9c1e-7b4"
 Samples = Sequence[tuple[int, str]]  # ms after START, value as JSON has it
 Labels = Mapping[str, str]
@@ -40,13 +40,15 @@ class FakePrometheus:
     max_samples: int = 10**9
     before: Callable[[Form], Any] = lambda _: None
     asked: list[Form] = field(default_factory=list)
+    counted: list[Form] = field(default_factory=list)
 
     def client(self) -> Prometheus:
         return Prometheus(Answers(self.answer, "prometheus"))
 
     def answer(self, path: str, form: Form) -> Any:
         assert path == "/api/v1/query"
-        self.asked.append(form)
+        counts = form["query"].startswith("sum(count_over_time(")
+        (self.counted if counts else self.asked).append(form)
         said = self.before(form)
         if said is not None:
             return said
@@ -57,6 +59,9 @@ class FakePrometheus:
         found = [
             (labels, [(START_MS + t, v) for t, v in s if first <= START_MS + t <= last]) for labels, s in self.series
         ]
+        if counts:
+            n = sum(len(s) for _, s in found)
+            return success([{"metric": {}, "value": [last / 1000, f"{n}"]}] if n else [], "vector")
         if sum(len(s) for _, s in found) > self.max_samples:
             error = "query processing would load too many samples into memory in query execution"
             return failure(422, "execution", error)
@@ -305,7 +310,32 @@ def test_a_native_histogram_among_the_series_has_no_samples() -> None:
     answer = success(
         [{"metric": {"__name__": "h"}, "histograms": [[1, {}]]}, {"metric": job(), "values": [[START_MS / 1000, "1"]]}]
     )
-    assert read(FakePrometheus([], before=lambda _: answer)) == [(0, 1.0)]
+    two = success([{"metric": {}, "value": [0, "2"]}], "vector")
+    server = FakePrometheus([], before=lambda form: two if form["query"].startswith("sum") else answer)
+    assert read(server) == [(0, 1.0)]
+    assert len(server.asked) == 1  # both samples are accounted for
+
+
+@pytest.mark.parametrize("lies", [1, 2])
+@pytest.mark.parametrize("about", ["samples", "their number"])
+def test_an_answer_that_lacks_samples_is_asked_again(lies: int, about: str) -> None:
+    left = [lies]
+
+    def lacks(form: Form) -> Any:
+        if left[0] and form["query"].startswith("sum") == (about == "their number"):
+            left[0] -= 1
+            return success([], "vector" if about == "their number" else "matrix")
+        return None
+
+    assert read(FakePrometheus([(job(), [(0, "1"), (5, "1")])], before=lacks)) == [(0, 1.0), (5, 1.0)]
+
+
+def test_samples_that_stay_away_are_an_error_with_both_numbers() -> None:
+    series = [(job(), [(0, "1"), (5, "1")])]
+    half = success([{"metric": job(), "values": [[START_MS / 1000, "1"]]}])
+    server = FakePrometheus(series, before=lambda form: None if form["query"].startswith("sum") else half)
+    with pytest.raises(SourceError, match="gives 1 of the 2 that it counts"):
+        read(server)
 
 
 def test_a_scrape_was_up_where_any_instance_was() -> None:
@@ -324,7 +354,9 @@ def test_instants_of_several_series_are_sorted_and_each_once() -> None:
 def test_an_instant_query_gives_label_sets_at_a_whole_millisecond() -> None:
     answer = success([{"metric": {"job": "ksm"}, "value": [1, "1"]}], "vector")
     server = FakePrometheus([], before=lambda _: answer)
-    assert server.client().instant("group by (job) (up)", HOUR.end - 1) == [{"job": "ksm"}]
+    assert server.client().instant(Question("group by (job) (up)", "count(group by (job) (up))"), HOUR.end - 1) == [
+        {"job": "ksm"}
+    ]
     assert server.asked[0]["time"] == "1772099999.999"
 
 

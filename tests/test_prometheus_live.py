@@ -9,18 +9,27 @@ from typing import Any, Literal
 
 import pytest
 
+from pipeline import catalog
 from pipeline.errors import SourceError, TooLarge
 from pipeline.model import NS, Window
 from pipeline.sources import prometheus
 from pipeline.sources.http import Door, Endpoint
-from pipeline.sources.prometheus import Prometheus
+from pipeline.sources.prometheus import Prometheus, Question
 from tests.servers.remote_write import Sample
 from tests.servers.run import NewPrometheus, PrometheusServer
 
 START_MS = 1_772_096_400_000  # 2026-02-26T09:00:00Z
 START = START_MS * 10**6
 HOUR = Window(START, START + 3600 * NS)
-JOBS = '{{__name__=~"kube_job_(created|failed|status_failed)", namespace="{namespace}"}}[${{range}}]'
+QUERIES = catalog.load().queries
+RANGE = catalog.Raw("${range}")
+
+
+def question(namespace: str) -> Question:
+    """Return what is asked about the jobs of a namespace."""
+    values = {"range": RANGE, "namespace_label": catalog.Raw("namespace"), "namespaces": namespace}
+    text, counted = (catalog.render(QUERIES[f"job_samples{more}"], **values) for more in ("", "_counted"))
+    return Question(text, counted)
 
 
 def client(server: PrometheusServer) -> Prometheus:
@@ -34,7 +43,7 @@ def write(server: PrometheusServer, namespace: str, samples: Sequence[Sample], *
 
 
 def read(server: PrometheusServer, namespace: str, *windows: Window) -> Counter[tuple[int, float]]:
-    found = (s for w in windows for s in client(server).series(JOBS.format(namespace=namespace), w))
+    found = (s for w in windows for s in client(server).series(question(namespace), w))
     return Counter((int(t) - START_MS, float(v)) for s in found for t, v in zip(s.at, s.values, strict=True))
 
 
@@ -73,7 +82,7 @@ def test_instances_that_show_the_same_job_become_one_and_reasons_stay_apart(
             more = {"__name__": "kube_job_status_failed", "instance": instance, "reason": reason}
             write(prometheus_server, "twins", [(30_000, 1.0)], **more)
     write(prometheus_server, "twins", [(30_000, 1.0)], __name__="kube_job_failed", condition="true")
-    found = client(prometheus_server).series(JOBS.format(namespace="twins"), HOUR)
+    found = client(prometheus_server).series(question("twins"), HOUR)
     rows: list[dict[str, Any]] = prometheus.job_samples(found, ["twins"]).to_pylist()
     assert [(r["metric"], r["reason"], r["value"]) for r in rows] == [
         ("created", None, 5.0),
@@ -87,12 +96,14 @@ def test_instances_that_show_the_same_job_become_one_and_reasons_stay_apart(
 def test_an_instant_query_gives_the_label_sets_of_a_target(prometheus_server: PrometheusServer) -> None:
     write(prometheus_server, "target", [(0, 1.0)], __name__="kube_job_info", job="ksm", exported_namespace="prod")
     query = 'group by (job, exported_namespace) (last_over_time(kube_job_info{namespace="target"}[3600s]))'
-    assert client(prometheus_server).instant(query, HOUR.end - 1) == [{"job": "ksm", "exported_namespace": "prod"}]
+    assert client(prometheus_server).instant(Question(query, f"count({query})"), HOUR.end - 1) == [
+        {"job": "ksm", "exported_namespace": "prod"}
+    ]
 
 
 def test_a_query_that_is_none_is_refused_in_the_servers_own_words(prometheus_server: PrometheusServer) -> None:
     with pytest.raises(SourceError, match="parse error"):
-        list(client(prometheus_server).series("up{[${range}]", HOUR))
+        list(client(prometheus_server).series(Question("up{[${range}]", "up"), HOUR))
 
 
 def test_the_version_is_told(prometheus_server: PrometheusServer) -> None:

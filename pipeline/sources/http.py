@@ -54,8 +54,8 @@ class _Cut(Transient):
     """The answer did not come whole; where that lasts, the question may be too large for this server."""
 
 
-class _Late(_Cut):
-    """No answer came in time, to us or to a gateway before the server."""
+class Late(_Cut):
+    """No answer came in time, to us or to a gateway before the server: fewer tries, then a smaller question."""
 
 
 # what failed, looked for in this order among an error and its causes; without words, the system's own
@@ -63,7 +63,7 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], type[Transient], str], .
     ((socket.gaierror,), Transient, "no such host"),
     ((urllib3.exceptions.NewConnectionError,), Transient, ""),
     ((urllib3.exceptions.ConnectTimeoutError,), Transient, "no connection in time"),
-    ((TimeoutError, urllib3.exceptions.TimeoutError), _Late, "no answer in time"),
+    ((TimeoutError, urllib3.exceptions.TimeoutError), Late, "no answer in time"),
     ((RemoteDisconnected,), _Cut, "the connection was closed without an answer"),
     ((BadStatusLine,), Transient, "what answers does not speak HTTP"),
     ((urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError), _Cut, "the answer was cut off"),
@@ -219,7 +219,7 @@ class Door:
                 return check(self._once(method, path, body, headers or {}, raw_status))
             except Transient as e:
                 wait = self._wait(attempt, e.retry_after_s)
-                tries = self.policy.late_tries if isinstance(e, _Late) else self.policy.tries
+                tries = self.policy.late_tries if isinstance(e, Late) else self.policy.tries
                 if attempt >= tries or wait > self.policy.longest_wait_s or wait >= self._remaining_s():
                     raise self._gave_up(e, attempt) from e
                 with self._counting:
@@ -336,7 +336,7 @@ class Door:
             return reply
         said = f"HTTP {reply.status}: {reply.text()}" if reply.body else f"HTTP {reply.status}"
         if reply.status in _TRANSIENT_4XX or (reply.status >= 500 and reply.status not in _NEVER_BETTER_5XX):  # noqa: PLR2004 - HTTP's server errors
-            failure = _Late if reply.status == 504 else Transient  # noqa: PLR2004 - HTTP's Gateway Timeout
+            failure = Late if reply.status == 504 else Transient  # noqa: PLR2004 - HTTP's Gateway Timeout
             raise failure(said, retry_after_s=retry_after_s(reply.headers))
         where = f"{self.name} at {self.endpoint.shown()}"
         if reply.status in {401, 403}:

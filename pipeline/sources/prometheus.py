@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,16 +27,27 @@ _SMALLEST_IF_SLOW_NS = 2700 * NS  # what takes longer for so little is the serve
 _RAW = {400, 422, 503}  # what Prometheus says in JSON with these tells whether a smaller question would do
 _TOO_LARGE = re.compile("too many samples|exceed")
 _METRICS = {"kube_job_failed": "failed_condition", "kube_job_status_failed": "failed_pods"}
+_ROUNDS = (
+    3  # that a question is asked: an answer which lacks something twice in a row is the most that is reckoned with
+)
 _ANSWER_EARLIER_S = 5.0  # the server gives up before we do, so that it can say so
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series of one answer: labels, instants in ms, values."""
+    """One series of one answer: labels, instants in ms, values; how many samples are histograms, which have no value."""
 
     labels: Mapping[str, str]
     at: np.ndarray[Any, np.dtype[np.int64]]
     values: np.ndarray[Any, np.dtype[np.float64]]
+    histograms: int = 0
+
+
+class Question(NamedTuple):
+    """A query, and the one that counts what it gives: an answer that was cut on its way says 200 too."""
+
+    text: str
+    counted: str
 
 
 @dataclass(frozen=True)
@@ -45,35 +56,59 @@ class Prometheus:
 
     door: Door
 
-    def series(self, query: str, window: Window) -> Iterator[Series]:
-        """Return the raw samples of `[start, end)`, each once; `query` holds `${range}`. Raises SourceError.
+    def series(self, question: Question, window: Window) -> Iterator[Series]:
+        """Return the raw samples of `[start, end)`, each once; the queries hold `${range}`. Raises SourceError.
 
         A series comes once for each slice that it was asked in.
         """
         for part in window.cells(SLICE_NS):
-            yield from self._slice(query, part)
+            yield from self._slice(question, part)
 
-    def _slice(self, query: str, window: Window) -> Iterator[Series]:
+    def _slice(self, question: Question, window: Window) -> Iterator[Series]:
         first, last = -(-window.start // _MS), (window.end - 1) // _MS
         if last < first:
             return  # nothing lies between two milliseconds
         try:
             # one millisecond more than the slice, for the servers that leave the first instant out
-            found = self._ask(query.replace("${range}", f"{last - first + 1}ms"), last, "matrix", _matrix)
+            text, counted = (q.replace("${range}", f"{last - first + 1}ms") for q in question)
+            found = self._vouched(
+                lambda: self._ask(text, last, "matrix", _matrix),
+                lambda found: sum(len(s.at) + s.histograms for s in found),
+                lambda: self._ask(counted, last, "vector", _total),
+            )
         except TooLarge as e:
             if window.length <= (_SMALLEST_IF_SLOW_NS if isinstance(e, TooSlow) else _SMALLEST_NS):
                 raise
             middle = (window.start + window.length // 2) // _MS * _MS
-            yield from self._slice(query, Window(window.start, middle))
-            yield from self._slice(query, Window(middle, window.end))
+            yield from self._slice(question, Window(window.start, middle))
+            yield from self._slice(question, Window(middle, window.end))
             return
         for s in found:
             inside = (s.at >= first) & (s.at <= last)
             yield replace(s, at=s.at[inside], values=s.values[inside])
 
-    def instant(self, query: str, at: int) -> list[Mapping[str, str]]:
+    def instant(self, question: Question, at: int) -> list[Mapping[str, str]]:
         """Return the label sets that an instant query gives. Raises SourceError."""
-        return self._ask(query, at // _MS, "vector", lambda result: [dict(s["metric"]) for s in result])
+        return self._vouched(
+            lambda: self._ask(question.text, at // _MS, "vector", lambda result: [dict(s["metric"]) for s in result]),
+            len,
+            lambda: self._ask(question.counted, at // _MS, "vector", _total),
+        )
+
+    def _vouched(self, ask: Callable[[], list[T]], size: Callable[[list[T]], int], count: Callable[[], int]) -> list[T]:
+        """Ask until an answer holds as much as is counted. Of two answers the fuller one is nearer to the truth."""
+        found: list[T] = []
+        counted = 0
+        for _ in range(_ROUNDS):
+            found, counted = max(found, ask(), key=size), max(counted, count())
+            if size(found) == counted:
+                return found
+        if size(found) < counted:
+            raise SourceError(
+                f"Prometheus gives {size(found)} of the {counted} that it counts",
+                "ask its operator what stands between us and it; the next run asks again",
+            )
+        return found
 
     def _ask(self, query: str, at_ms: int, kind: str, read: Callable[[list[Any]], T]) -> T:
         """Ask an instant query; the instant is written in whole milliseconds, which is what Prometheus knows."""
@@ -167,8 +202,13 @@ def _matrix(result: list[Any]) -> list[Series]:
         pairs = s.get("values", [])  # a native histogram has none
         # instants are floats with three decimals: whole milliseconds first, or they are off by nanoseconds
         at = np.rint(np.array([p[0] for p in pairs], dtype=np.float64) * 1000).astype(np.int64)
-        out.append(Series(dict(s["metric"]), at, np.array([p[1] for p in pairs], dtype=np.float64)))
+        values = np.array([p[1] for p in pairs], dtype=np.float64)
+        out.append(Series(dict(s["metric"]), at, values, len(s.get("histograms", []))))
     return out
+
+
+def _total(result: list[Any]) -> int:
+    return sum(int(float(sample["value"][1])) for sample in result)
 
 
 def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:

@@ -19,7 +19,7 @@ from pipeline import loglines
 from pipeline.model import NS, PullRecord, Window, day_of, instant_text, merge
 from pipeline.sources.loki import plan
 from pipeline.sources.loki.answers import Int64s, Limits
-from pipeline.sources.loki.client import DEFAULT_LIMIT, STEP_NS, Loki
+from pipeline.sources.loki.client import DEFAULT_LIMIT, ROUNDS, STEP_NS, Loki
 from pipeline.sources.loki.reading import Part, Reader
 from pipeline.sources.loki.streams import Streams
 from pipeline.steps.context import Context, ns
@@ -87,7 +87,7 @@ class DayOfLogs:
         self._source = source
         self._window = window
         self._workers = workers
-        self._counts: list[Counts] = [loki.counts(window) for loki in source.lokis]
+        self._counts: list[Counts] = [_counts(loki, window) for loki in source.lokis]
         self._counted = self._sum()
         self._wanted: Bools = np.zeros(len(self._counted), np.bool_)
         self._explained: Int64s = np.zeros(len(self._counted), np.int64)
@@ -135,7 +135,9 @@ class DayOfLogs:
 
     def _choose(self) -> None:
         """Choose the steps to read: hours that are not known, not settled or not complete, and steps that have grown."""
-        if any(self._total(h) < self._then(h) for h in self._hours):
+        for _ in range(ROUNDS - 1):
+            if all(self._total(h) >= self._then(h) for h in self._hours):
+                break
             # fewer than there were is retention, or a count that came short: the higher of two is nearer to the truth
             again = [loki.counts(self._window) for loki in self._source.lokis]
             self._counts = [_highest(a, b) for a, b in zip(self._counts, again, strict=True)]
@@ -381,6 +383,14 @@ class DayOfLogs:
             fingerprint=self._source.fingerprint,
             proof=proof,
         )
+
+
+def _counts(loki: Loki, window: Window) -> Counts:
+    """Count a window; that there is nothing in it is believed when it was said each time."""
+    counts: Counts = {}
+    for _ in range(ROUNDS):
+        counts = counts or loki.counts(window)
+    return counts
 
 
 def _highest(a: Counts, b: Counts) -> Counts:

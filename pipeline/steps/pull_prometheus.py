@@ -15,7 +15,7 @@ from pipeline.model import DAY_NS, NS, PullRecord, Window, merge, subtract
 from pipeline.signals import alerts as firing
 from pipeline.signals import coverage
 from pipeline.sources import prometheus
-from pipeline.sources.prometheus import Prometheus, Series
+from pipeline.sources.prometheus import Prometheus, Question, Series
 from pipeline.steps.context import Context, ns
 
 _USUAL_NS = 60 * NS
@@ -38,13 +38,14 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     target = _target(ctx, server, wide)
     if target is None:
         return [_record(ctx, "jobs", part, 0, [part], {"scrapes": 0, "version": version}) for _, part in window.days()]
-    scrapes = prometheus.scrapes(server.series(_query(ctx, "scrapes", jobs=target.jobs), wide))
+    scrapes = prometheus.scrapes(server.series(_samples(ctx, "scrapes", jobs=target.jobs), wide))
     interval = coverage.usual_interval(_up(scrapes)) or _USUAL_NS
     asked = _until(Window(wide.start, window.end + 3 * interval), ctx.now - 2 * interval)
     namespaces = catalog.Raw(catalog.quoted("|".join(ctx.settings.kubernetes.namespaces)))
     label = catalog.Raw(target.namespace_label)
-    text = _query(ctx, "job_samples", namespace_label=label, namespaces=namespaces)
-    samples = prometheus.job_samples(server.series(text, asked), ctx.settings.kubernetes.namespaces)
+    values = {"namespace_label": label, "namespaces": namespaces}
+    question = Question(_query(ctx, "job_samples", **values), _query(ctx, "job_samples_counted", **values))
+    samples = prometheus.job_samples(server.series(question, asked), ctx.settings.kubernetes.namespaces)
     samples = ctx.redactor().table(samples, ("labels",))
     ctx.tables.replace("scrapes", asked, scrapes, merge=union(schemas.TABLES["scrapes"].key))
     ctx.tables.replace("job_samples", asked, samples, merge=union(schemas.TABLES["job_samples"].key))
@@ -66,12 +67,15 @@ def alerts(ctx: Context, window: Window) -> list[PullRecord]:
     # an interval's start may lie before the window: a day of look-back, and what the lake already knows joins on
     asked = _until(window.widen(DAY_NS, 5 * _USUAL_NS), ctx.now)
     names = "|".join(re.escape(r.name) for r in rules)
-    found = list(server.series(_query(ctx, "alert_samples", alerts=names), asked))
-    evaluations = prometheus.instants(server.series(_query(ctx, "rule_evaluations"), asked))
+    found = list(server.series(_samples(ctx, "alert_samples", alerts=names), asked))
+    evaluations = prometheus.instants(server.series(_samples(ctx, "rule_evaluations"), asked))
     method = "rule evaluations"
     if not evaluations:
-        evaluations, method = prometheus.instants(server.series(_query(ctx, "server_scrapes"), asked)), "server scrapes"
-    starts = [round(v * NS) for v in prometheus.values(server.series(_query(ctx, "server_starts"), asked))]
+        evaluations, method = (
+            prometheus.instants(server.series(_samples(ctx, "server_scrapes"), asked)),
+            "server scrapes",
+        )
+    starts = [round(v * NS) for v in prometheus.values(server.series(_samples(ctx, "server_starts"), asked))]
     table = firing.firing(_by_series(found), evaluations, starts, asked.end, rules)
     labels = ctx.redactor().table(schemas.from_frame("alerts", table), ("labels",))
     table = schemas.to_frame(labels)
@@ -114,7 +118,8 @@ def _target(ctx: Context, server: Prometheus, window: Window) -> Target | None:
     text = ctx.catalogue.queries["scrape_targets"]
     for part in window.cells(DAY_NS):
         query = catalog.render(text, range=catalog.Raw(f"{max(1, part.length // NS)}s"))
-        found += server.instant(query, part.end - 1)
+        counted = catalog.render(ctx.catalogue.queries["series_counted"], series=catalog.Raw(query))
+        found += server.instant(Question(query, counted), part.end - 1)
     jobs = sorted({str(t["job"]) for t in found if t.get("job")})
     if not jobs:
         return None
@@ -124,6 +129,12 @@ def _target(ctx: Context, server: Prometheus, window: Window) -> Target | None:
 
 def _query(ctx: Context, name: str, **values: str) -> str:
     return catalog.render(ctx.catalogue.queries[name], range=_RANGE, **values)
+
+
+def _samples(ctx: Context, name: str, **values: str) -> Question:
+    """Return a query for samples and what counts them."""
+    text = _query(ctx, name, **values)
+    return Question(text, catalog.render(ctx.catalogue.queries["samples_counted"], samples=catalog.Raw(text)))
 
 
 def _until(window: Window, latest: int) -> Window:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SourceError, TooLarge, Transient
 from pipeline.model import NS, Block, Pairs, Run, Window, seconds_of
-from pipeline.sources.http import Reply, TooSlow
+from pipeline.sources.http import Late, Reply, TooSlow
 from pipeline.sources.loki.streams import Origin, Streams, Unclear, pairs
 
 T = TypeVar("T")
@@ -233,7 +233,9 @@ def _refused(reply: Reply) -> SourceError:
     if over:
         return TooLarge("a limit above the server's", "check loki.selectors", limit=int(over[1]))
     if reply.status == 504:  # noqa: PLR2004 - HTTP's Gateway Timeout
-        return TooSlow(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for a longer query_timeout")
+        # Loki's own word that it took too long will be the same again; a gateway's may be a moment's trouble
+        kind = TooSlow if _TOO_LARGE.search(text) else Late
+        return kind(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for a longer query_timeout")
     if reply.status == 413 or _TOO_LARGE.search(text):  # noqa: PLR2004 - HTTP's Content Too Large
         return TooLarge(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for larger messages")
     if reply.status >= 500:  # noqa: PLR2004 - HTTP's server errors

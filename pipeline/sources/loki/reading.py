@@ -19,13 +19,14 @@ from pipeline.model import NS, Block, Window
 from pipeline.sources.http import TooSlow
 from pipeline.sources.loki.answers import Answer, Int64s, chosen, joined
 from pipeline.sources.loki.busy import BusyInstant
-from pipeline.sources.loki.client import STEP_NS, Loki, narrowed
+from pipeline.sources.loki.client import ROUNDS, STEP_NS, Loki, narrowed
 from pipeline.sources.loki.plan import Slice, room
 from pipeline.sources.loki.shown import MOST, with_shown
 from pipeline.sources.loki.streams import Streams, Unclear
 
 _MS = 1_000_000
 _FEW = 100
+_FEW_SHORT = 3  # steps: where more are short they are counted together
 _TRACES = 2  # rows per label set, below which metadata such as trace ids makes merged sets dearer than kept apart
 
 
@@ -90,11 +91,13 @@ class Reader:
         answer = self._fetch(s.window, s.expected, where, s.group.name)
         counted = s.counted.copy()
         part = _reconciled(answer, s.window, counted)
+        if len(part.short) > _FEW_SHORT:
+            self.tally.add(recounted=1)
+            counted = np.maximum(counted, self._loki.steps(s.window, where))
+            part = _reconciled(answer, s.window, counted)
         for i in part.short:
-            # lines still arriving, or the server's own trouble: after this the count is believed
             again = Window(s.window.start + i * STEP_NS, s.window.start + (i + 1) * STEP_NS)
-            counted[i] = self._count(again, where)
-            mended = self._mended(again, int(counted[i]), where)
+            mended, counted[i] = self._agreed(answer.within(again), again, int(counted[i]), where)
             answer = joined([answer.outside(again), mended])
         return self._ours(_reconciled(answer, s.window, counted) if part.short else part)
 
@@ -105,13 +108,26 @@ class Reader:
         expected = self._count(window, where)
         answer = self._fetch(window, expected, where, "")
         if not _agrees(answer, expected):
-            expected = self._count(window, where)
-            answer = self._mended(window, expected, where)
+            answer, expected = self._agreed(answer, window, expected, where)
         inside = chosen(answer.block, answer.block.ts == at)
         rows = np.array([len(inside)], np.int64)
         missing = max(0, expected - len(answer.block))
         short = () if _agrees(answer, expected) else (0,)
         return self._ours(Part(inside, rows + missing, rows, short, unread=answer.unread))
+
+    def _agreed(self, answer: Answer, window: Window, expected: int, where: str) -> tuple[Answer, int]:
+        """Count and read again until both agree: lines still arriving, or trouble of the server or on the way.
+
+        Of two counts the higher, of two answers the fuller is nearer to the truth: what is missing cannot be made up. One
+        as full that was read later knows of streams that have begun meanwhile.
+        """
+        for _ in range(ROUNDS):
+            expected = max(expected, self._count(window, where))
+            again = self._mended(window, expected, where)
+            answer = max(again, answer, key=lambda a: (len(a.block), len(a.doubles)))
+            if _agrees(answer, expected):
+                break
+        return answer, expected
 
     def _count(self, window: Window, where: str) -> int:
         self.tally.add(recounted=1)
