@@ -25,6 +25,7 @@ from pipeline.sources.loki.shown import MOST, with_shown
 from pipeline.sources.loki.streams import Streams, Unclear
 
 _MS = 1_000_000
+_MOST_IN_VAIN = 20
 _FEW = 100
 _FEW_SHORT = 3  # steps: where more are short they are counted together
 _TRACES = 2  # rows per label set, below which metadata such as trace ids makes merged sets dearer than kept apart
@@ -83,6 +84,7 @@ class Reader:
         self._largest = largest  # what the server would give at most
         self._most: dict[str, int] = {}  # of a group's entries what one answer was seen to hold
         self._views: dict[str, Streams] = {}  # by selector: the streams of one that chooses only a part
+        self._in_vain = 0  # steps that stayed short
         self._apart: set[str] = set()  # groups whose metadata differs from line to line
 
     def read(self, s: Slice) -> Part:
@@ -118,15 +120,15 @@ class Reader:
     def _agreed(self, answer: Answer, window: Window, expected: int, where: str) -> tuple[Answer, int]:
         """Count and read again until both agree: lines still arriving, or trouble of the server or on the way.
 
-        Of two counts the higher, of two answers the fuller is nearer to the truth: what is missing cannot be made up. One
-        as full that was read later knows of streams that have begun meanwhile.
+        Of two counts the higher is nearer to the truth: what is missing cannot be made up. Where that helped too rarely it
+        is tried once: what is wrong is then no moment's trouble.
         """
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS + 1 if self._in_vain < _MOST_IN_VAIN else 1):
             expected = max(expected, self._count(window, where))
-            again = self._mended(window, expected, where)
-            answer = max(again, answer, key=lambda a: (len(a.block), len(a.doubles)))
+            answer = self._mended(window, expected, where, answer)
             if _agrees(answer, expected):
-                break
+                return answer, expected
+        self._in_vain += 1
         return answer, expected
 
     def _count(self, window: Window, where: str) -> int:
@@ -208,13 +210,13 @@ class Reader:
             return self._loki.count_instant(window.end, where)
         return 0 if window.length % _MS else self._count(window, where)
 
-    def _mended(self, window: Window, expected: int, where: str) -> Answer:
+    def _mended(self, window: Window, expected: int, where: str, known: Answer) -> Answer:
         """Read once more what did not agree with its count; then as a metric query shows it, in halves that it can show.
 
         Where metadata is kept apart, Loki takes an error on its way (a message too large, a chunk not found) for the end
         of the lines and says 200: a smaller window then shows what a larger one did not.
         """
-        answer = self._fetch(window, expected, where, "", apart=True)
+        answer = _fuller(self._fetch(window, expected, where, "", apart=True), known)
         if _agrees(answer, expected) or len(answer.block) > expected:
             return answer
         if expected <= MOST:
@@ -228,7 +230,7 @@ class Reader:
         parts = []
         for half in _halves(window):
             n, rows = self._count(half, where), answer.within(half)
-            parts.append(rows if _agrees(rows, n) else self._mended(half, n, where))
+            parts.append(rows if _agrees(rows, n) else self._mended(half, n, where, rows))
         return joined(parts)
 
     def _instant(self, at: int, where: str) -> Answer:
@@ -261,6 +263,11 @@ def _around(full: Answer, window: Window) -> list[Window]:
         return _halves(window)
     at = int(instants[counts.argmax()])
     return [w for w in (Window(window.start, at - 1), Window(at - 1, at), Window(at, window.end)) if w]
+
+
+def _fuller(later: Answer, before: Answer) -> Answer:
+    """Return the answer with more entries, else the later one, which knows of streams that have begun meanwhile."""
+    return max(later, before, key=lambda answer: (len(answer.block), len(answer.doubles)))
 
 
 def _agrees(answer: Answer, expected: int) -> bool:

@@ -7,6 +7,7 @@ way for the end; a count takes for two what an agent sent twice. The same query 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def with_shown(answer: Answer, loki: Loki, streams: Streams, window: Window, whe
             new.append((at, line, Run(origin.labels, origin.metadata, 1)))
         doubles += [at] * (n - max(1, have[key]))
     block = Block(np.array([at for at, _, _ in new], np.int64), [t for _, t, _ in new], [run for _, _, run in new])
-    told = Answer(answer.block, np.array(doubles, np.int64), answer.given, answer.streams)
+    told = replace(answer, doubles=np.array(doubles, np.int64))
     return joined([told, Answer(block, told.doubles[:0], len(new))])
 
 
