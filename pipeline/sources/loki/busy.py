@@ -56,7 +56,7 @@ class BusyInstant:
     tell: Callable[..., None]
 
     def read(self, selector: str) -> Answer:
-        """Return its entries; fewer than counted where nothing tells them apart. Raises SourceError."""
+        """Return its entries; fewer than counted where nothing tells them apart. Raises Unclear, SourceError."""
         everything = Chosen(selector)
         return self._whole(everything, self._count(everything))
 

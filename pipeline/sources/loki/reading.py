@@ -154,8 +154,7 @@ class Reader:
             try:
                 answer = self._read_twice(window, where, together=together, early=early)
             except Unclear as e:
-                parts = self._split(where, e.name)
-                return joined([self._fetch(window, self._expected(window, w), w, "", apart=apart) for w in parts])
+                return joined([self._side(window, w, apart=apart) for w in self._split(where, e.name)])
             except TooLarge as e:
                 self._learn(e, window, expected, group)
                 return None
@@ -176,6 +175,14 @@ class Reader:
             self.tally.add(requests=1, cause="chunks that Loki did not read")
             answer = ask(window, self._streams_of(where), where)
         return answer
+
+    def _side(self, window: Window, where: str, *, apart: bool) -> Answer:
+        """Fetch one side of a split, which is held against its own count: as a whole it cannot be asked for again."""
+        expected = self._expected(window, where)
+        answer = self._fetch(window, expected, where, "", apart=apart)
+        if window.length % _MS or len(answer.block) + len(answer.doubles) >= expected:
+            return answer
+        return self._agreed(answer, window, expected, where)[0]
 
     def _streams_of(self, where: str) -> Streams:
         return self._views.get(where, self._streams)
@@ -221,7 +228,10 @@ class Reader:
             return answer
         if expected <= MOST:
             self.tally.add(requests=1, cause="what only a metric query shows")
-            told = with_shown(answer, self._loki, self._streams_of(where), window, where)
+            try:
+                told = with_shown(answer, self._loki, self._streams_of(where), window, where)
+            except Unclear as e:
+                return joined([self._side(window, w, apart=True) for w in self._split(where, e.name)])
             if told is not None:
                 return told
         if window.length <= _MS:

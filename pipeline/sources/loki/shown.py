@@ -21,7 +21,10 @@ MOST = 400  # entries that are asked for so: Loki counts 500 apart unless told o
 
 
 def with_shown(answer: Answer, loki: Loki, streams: Streams, window: Window, where: str) -> Answer | None:
-    """Return a window's answer with what was not in it; None where that is more than Loki shows. Raises SourceError."""
+    """Return a window's answer with what was not in it; None where that is more than Loki shows.
+
+    Raises Unclear where it cannot be told which of two streams an entry is of, SourceError.
+    """
     have = Counter(_merged(answer.block))
     found: Counter[tuple[int, str, Pairs]] = Counter()
     try:
@@ -37,8 +40,10 @@ def with_shown(answer: Answer, loki: Loki, streams: Streams, window: Window, whe
             continue
         try:
             origin = streams.origin(dict(labels))
-        except Unclear:
-            continue  # may be two entries of two streams: the count goes on saying so
+        except Unclear as e:
+            if e.name:
+                raise  # may be two entries of two streams
+            continue  # of a stream that nobody lists: the count goes on saying so
         if not have[key]:
             new.append((at, line, Run(origin.labels, origin.metadata, 1)))
         doubles += [at] * (n - max(1, have[key]))
