@@ -118,3 +118,43 @@ def test_a_version_is_told_where_there_is_one(reply: Any, version: str) -> None:
 def test_limits_are_told_where_they_are(reply: Any, entries: int | None, shown_s: float | None) -> None:
     limits = FakeLoki(before=lambda _p, _f: reply).loki().limits()
     assert (limits.entries, limits.shown_s) == (entries, shown_s)
+
+
+def chunks(looked_for: Any, found: Any, stored: Any) -> Any:
+    """Return what Loki's statistics say of its cache of chunks."""
+    told = {"entriesRequested": looked_for, "entriesFound": found, "entriesStored": stored}
+    return {"cache": {"chunk": told}}
+
+
+def read_with(stats: list[Any]) -> Whole:
+    """Read one line; each answer comes with the next statistics, the last ones again and again."""
+
+    def told(path: str, form: Form) -> Any:
+        if not is_fetch(form):
+            return None
+        answer = lines([entry(5)])
+        answer["data"]["stats"] = stats.pop(0) if len(stats) > 1 else stats[0]
+        return answer
+
+    return read(FakeLoki([entry(5)], before=told))
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [chunks(3, 3, 0), chunks(3, 1, 2), chunks(0, 0, 0), chunks(1, 1, 1), {}, None, chunks("?", 1, 1), {"cache": 7}],
+)
+def test_chunks_that_were_found_or_fetched_were_read_and_no_word_of_them_is_none(stats: Any) -> None:
+    (part,) = (part for _, part in read_with([stats]).parts)
+    assert part.unread == 0
+
+
+def test_chunks_that_stay_unread_are_counted_with_the_part() -> None:
+    whole = read_with([chunks(3, 0, 1)])
+    assert [part.unread for _, part in whole.parts] == [2]
+    assert whole.tally.causes == {"chunks that Loki did not read": 1}
+
+
+def test_a_chunk_that_is_read_the_second_time_is_no_gap() -> None:
+    whole = read_with([chunks(3, 0, 1), chunks(3, 3, 0)])
+    assert [part.unread for _, part in whole.parts] == [0]
+    assert (len(whole.entries), whole.tally.requests) == (1, 2)
