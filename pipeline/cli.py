@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "aislot"
 _SETTINGS_FILE = "aislot.toml"
-_LOCK_WAIT_S = 600.0
 _DEBUG = 3
 _FIRST_YEAR = 2014
 
@@ -180,7 +179,7 @@ def pull(
     context = options.context({"lake.uri": lake}, max_runtime)
     window = _window(context, date, since, until)
     _for_bulk()
-    with context.store.lock(_LOCK_WAIT_S, context.say):
+    with context.lock():
         # the lock may have been waited for, and what a server shows of the past moves on
         results = step.pull(replace(context, now=time.time_ns()), window, what or step.WHAT)
     for failed in (r.error for r in results if r.error):
@@ -197,7 +196,7 @@ def compute(ctx: typer.Context, date: Day, lake: LakeUri = None, as_json: AsJson
 
     options: Options = ctx.obj
     context = options.context({"lake.uri": lake})
-    with context.store.lock(_LOCK_WAIT_S, context.say):
+    with context.lock():
         day = step.compute(context, _date(date))
     rows = {
         name: len(getattr(day, name)) for name in ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
@@ -254,7 +253,7 @@ def daily(
     _check_level(fail_on)
     context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang}, max_runtime)
     wanted = [f.strip() for f in formats.split(",") if f.strip()]
-    with context.store.lock(_LOCK_WAIT_S, context.say):
+    with context.lock():
         days = step.days_to_do(context, _date(date) if date else None, catch_up)
         runs = step.daily(context, days, wanted, fail_on)
     for run in runs:

@@ -264,3 +264,12 @@ def test_who_only_reads_a_lake_need_not_wait(calm: Site) -> None:
         done = calm.run("report", "daily", "--date", str(DATE), "--out", "elsewhere")
     assert done.returncode in {0, 4}, done.stderr
     assert "waiting" not in done.stderr
+
+
+def test_who_waits_for_a_lake_waits_no_longer_than_the_command_may_take(calm: Site) -> None:
+    with (calm.lake / "_aislot/lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with started(calm, "pull", "logs", "--date", str(DATE), "--max-runtime", "2s") as waits:
+            _, said = waits.communicate(timeout=120)  # without that it waits ten minutes
+    assert waits.returncode == 5, said
+    assert "in use by" in said

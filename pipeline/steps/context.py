@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.redact import Redactor
 from pipeline.rules import Catalogue
 from pipeline.sources.http import Door, Endpoint, Policy
 
+_LOCK_WAIT_S = 600.0
 Say = Callable[[str], None]
 _TENANT = re.compile(r"[\w.!*'()-]+")
 
@@ -74,6 +76,11 @@ class Context:
             headers["Authorization"] = f"Bearer {token}"
         where = Endpoint(server.api_url, headers, None, server.ca_file)
         return Door("github", where, self._policy(60.0), retries=self.retries)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lake for writing, waited for no longer than the command's time allows. Raises LakeError."""
+        left = _LOCK_WAIT_S if self.remaining_s is None else max(0.0, self.remaining_s())
+        return self.store.lock(min(_LOCK_WAIT_S, left), self.say)
 
     def check_time(self) -> None:
         """Stop in a resumable state when the command's time is over. Raises StoppedError."""
