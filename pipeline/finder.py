@@ -38,7 +38,10 @@ class Redacts(Protocol):
         """Tell whether `text()` may change a text in which only the hints of these numbers are found."""
 
     def across(
-        self, texts: Sequence[str], unfinished: MutableMapping[str, int] | None = None
+        self,
+        texts: Sequence[str],
+        unfinished: MutableMapping[str, int] | None = None,
+        at: Sequence[int] | None = None,
     ) -> dict[int, tuple[str, str]]:
         """Return what becomes of texts of one stream inside a secret that spreads over them: position -> rule, text."""
 

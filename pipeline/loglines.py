@@ -157,7 +157,8 @@ class LogRows:
             return clean
         for stream, rows in writers.members(bounds, self._unfinished):
             state = self._unfinished.get(stream, {})
-            for k, (rule, text) in self._redactor.across([msgs[i] or lines[i] for i in rows], state).items():
+            texts, at = [msgs[i] or lines[i] for i in rows], writers.instants(rows)
+            for k, (rule, text) in self._redactor.across(texts, state, at).items():
                 i = rows[k]
                 clean[i] = _in_place([lines[i], self._redactor.unescaped(lines[i])], msgs[i], text)
                 self._count(Counter({rule: 1}))
@@ -201,6 +202,10 @@ class _Writers:
         self.rows = np.array([run.rows for run in block.runs], np.int64)
         self._ends = np.cumsum(self.rows)
         self._ts = block.ts
+
+    def instants(self, rows: Sequence[int]) -> list[int]:
+        """Return when rows were written."""
+        return [int(t) for t in self._ts[list(rows)]]
 
     def members(self, rows: Collection[int], streams: Collection[_Stream]) -> Iterator[tuple[_Stream, list[int]]]:
         """Yield the streams that these rows or `streams` are about, each with all its rows in time order."""

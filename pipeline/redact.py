@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pipeline.rules import RedactionRule
 
 # what a part of a key looks like that spreads over several texts: a word of its own, a header, or a long run in a text
+_SURE = 16  # characters from which a text of base64 is taken for a part of a key that is near
 _BODY = re.compile(
     r"^[ \t\r]*[A-Za-z0-9+/=]{4,}[ \t\r]*$|^(?:Proc-Type|DEK-Info|Version|Comment|Hash): .*|"
     r"[A-Za-z0-9+/]{32,}={0,2}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{2,}={1,2}(?=[\s\"\\]|$)",
@@ -120,21 +121,33 @@ class Redactor:
             )
         return table
 
+    @property
+    def spread(self) -> list[str]:
+        """The rules of what spreads over lines."""
+        return [rule for rule, _, _ in self._blocks]
+
     def across(
-        self, texts: Sequence[str], unfinished: MutableMapping[str, int] | None = None
+        self,
+        texts: Sequence[str],
+        unfinished: MutableMapping[str, int] | None = None,
+        at: Sequence[int] | None = None,
     ) -> dict[int, tuple[str, str]]:
         """Redact secrets that spread over the texts of one stream: position -> rule and what that text becomes.
 
         The text in which a secret begins is `text`'s business. One that began before these texts ends in them too.
-        `unfinished` is what the texts before these have left, and then these: for the next ones of the stream.
+        `unfinished` is what the texts before these have left, and then these: for the next ones of the stream. `at` are the
+        instants of the texts: those of one instant may have come in any order.
         """
         out: dict[int, tuple[str, str]] = {}
         state = unfinished if unfinished is not None else {}
         for rule, start, end in self._blocks:
             left = state.pop(rule, 0)
+            marks: set[int] = set()
             for i, text in enumerate(texts):
                 opened = [m.end() for m in start.finditer(text)]
                 ended = end.search(text, opened[-1] if opened else 0)
+                if at and bool(opened) != bool(ended):
+                    marks.add(at[i])
                 if opened:
                     left = 0 if ended else _STRANGERS
                 elif left or ended:
@@ -145,6 +158,10 @@ class Redactor:
                     if ended and not left:
                         out |= self._before(rule, texts, i)
                     left = 0 if ended else left - (clean == body)
+            if at and marks:
+                out |= self._beside(
+                    rule, texts, [i for i, instant in enumerate(at) if instant in marks and i not in out]
+                )
             if left:
                 state[rule] = left
         return out
@@ -157,6 +174,12 @@ class Redactor:
                 break
             out[i] = (rule, clean)
         return out
+
+    def _beside(self, rule: str, texts: Sequence[str], some: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Redact bodies among texts of which it is not known whether they lie inside: a short word is none."""
+        long = (i for i in some if len(texts[i].strip()) >= _SURE or texts[i].rstrip().endswith("="))
+        clean = ((i, self._without_body(rule, texts[i])) for i in long)
+        return {i: (rule, text) for i, text in clean if text != texts[i]}
 
     def _without_body(self, rule: str, text: str) -> str:
         return _BODY.sub(lambda m: self._placeholder(rule, m[0]), text)

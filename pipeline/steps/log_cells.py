@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 from pipeline.lake.parts import PartWriter
 from pipeline.lake.tables import Tables, cell_of
 from pipeline.model import Window
+from pipeline.redact import Redactor
 from pipeline.sources.loki.answers import Int64s
 from pipeline.sources.loki.client import STEP_NS
 
 Bools = npt.NDArray[np.bool_]
+_TEXTS = ("line", "msg", "err", "labels", "metadata", "namespace", "app", "pod", "container", "run_id", "job_name")
 _PLACEHOLDER = re.compile(r"\[REDACTED:([\w.-]+):[0-9a-f]{4}\]")
 
 
@@ -43,10 +45,11 @@ class LogCell:
 
     Rows of the steps that are read take the place of those that the lake has. At an instant of which the lake has more
     rows than the server gave, both are merged: what was once there is never lost. `edge`: the instant at which the window
-    starts is read too, though it is counted in the step before.
+    starts is read too, though it is counted in the step before. `redactor`: what is kept of the lake's rows passes
+    through it, where they were written under other rules.
     """
 
-    def __init__(self, tables: Tables, window: Window, asked: Asked, *, edge: bool) -> None:
+    def __init__(self, tables: Tables, window: Window, asked: Asked, redactor: Redactor | None, *, edge: bool) -> None:
         self.window = window
         self.hour = cell_of("logs", window.start)
         self.rows = 0
@@ -56,6 +59,7 @@ class LogCell:
         self._tables = tables
         self._asked = asked
         self._edge = edge
+        self._redactor = redactor
         self._writer: PartWriter | None = None
         self._held: list[pa.Table] = []
         self._stored = tables.count("logs", self.hour) > 0
@@ -88,6 +92,8 @@ class LogCell:
             self._write(old.filter(pa.array(~fresh)))
             over.append(old.filter(pa.array(fresh)))
         replaced = pa.concat_tables(over)
+        if self._redactor:
+            replaced = self._redactor.table(replaced, _TEXTS)
         self.replaced = found_in(replaced)
         if new is None:
             self._write(replaced)
@@ -134,7 +140,8 @@ def keep_all(old: pa.Table, new: pa.Table) -> pa.Table:
     """Merge what the lake has with what the server gave now, losing neither.
 
     Rows of one instant, stream and metadata are replaced as a group by the server's, unless the server has fewer.
-    Grouped so, because a new redaction rule or signature changes the text of a row that is the same entry.
+    Grouped so, because a new redaction rule or signature changes the text of a row that is the same entry; and a new key
+    changes the marks of secrets.
     """
     fresh, kept = _groups(new), _groups(old)
     take_old = [i for k, rows in kept.items() if len(rows) > len(fresh.get(k, ())) for i in rows]
@@ -146,8 +153,13 @@ def _groups(rows: pa.Table) -> Mapping[Any, Sequence[int]]:
     groups: dict[Any, list[int]] = {}
     columns = (rows["ts"].cast(pa.int64()).to_pylist(), rows["labels"].to_pylist(), rows["metadata"].to_pylist())
     for i, (ts, labels, metadata) in enumerate(zip(*columns, strict=True)):
-        groups.setdefault((ts, tuple(labels or ()), tuple(metadata or ())), []).append(i)
+        groups.setdefault((ts, _unmarked(labels), _unmarked(metadata)), []).append(i)
     return groups
+
+
+def _unmarked(pairs: Sequence[tuple[str, str]] | None) -> Sequence[tuple[str, str]]:
+    """Return pairs without what tells one secret from another, which follows from the key."""
+    return tuple((name, _PLACEHOLDER.sub(r"[REDACTED:\1]", value)) for name, value in pairs or ())
 
 
 def _with_more(old: pa.Table, new: pa.Table) -> list[int]:
@@ -169,7 +181,8 @@ def _as_text(maps: pa.ChunkedArray) -> pa.Array:
     column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     column = pa.concat_arrays([column]) if column.offset else column
     parts = [pc.binary_join(pa.ListArray.from_arrays(column.offsets, a), "\0") for a in (column.keys, column.items)]
-    return pc.coalesce(pc.binary_join_element_wise(*parts, "\n"), "")
+    texts = pc.coalesce(pc.binary_join_element_wise(*parts, "\n"), "")
+    return pc.replace_substring_regex(texts, _PLACEHOLDER.pattern, r"[REDACTED:\1]")
 
 
 def _among(ts: Int64s, some: Sequence[int]) -> Bools:

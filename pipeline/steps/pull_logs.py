@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from pipeline import catalog, engine
+from pipeline import catalog, engine, loglines
 from pipeline.lake.tables import cell_ns
 from pipeline.model import DAY_NS, NS, Window, merge
-from pipeline.sources.loki.client import Loki, Texts, narrowed
+from pipeline.sources.loki.client import STEP_NS, Loki, Texts, narrowed
 from pipeline.steps.context import Context
-from pipeline.steps.log_days import CellResult, DayOfLogs, Hour, LogSource
+from pipeline.steps.log_counts import Hour
+from pipeline.steps.log_days import CellResult, DayOfLogs, LogSource
 
 _GRID_NS = 60 * NS
 
@@ -34,8 +37,8 @@ def source_of(ctx: Context) -> LogSource:
     new = f'__aislot__!="{ctx.now}"'
     lokis = [Loki(door, texts, narrowed(s.strip(), new), settings.labels.app) for s in settings.selectors]
     limits = lokis[0].limits()
-    rules = [repr(r) for r in (*ctx.catalogue.signatures, *ctx.catalogue.redaction)]
-    # another signature or redaction rule makes other rows of the same lines: they are read again
+    rules = [repr(r) for r in (*ctx.catalogue.signatures, *ctx.catalogue.redaction, settings.labels)]
+    # another signature, redaction rule or label makes other rows of the same lines: they are read again
     fingerprint = catalog.fingerprint(door.endpoint.shown(), settings.tenant, *settings.selectors, *rules)
     return LogSource(lokis, limits, limits.version or lokis[0].version(), fingerprint)
 
@@ -48,17 +51,30 @@ def pull_logs(ctx: Context, window: Window, *, known_only: bool = False) -> Iter
     """
     source = source_of(ctx)
     window = Window(window.start // _GRID_NS * _GRID_NS, -(-window.end // _GRID_NS) * _GRID_NS)
+    rows = loglines.LogRows(ctx.settings.loki.labels, ctx.redactor(), ctx.catalogue.signatures)
     with engine.start(ctx.settings.engine.kind, ctx.settings.loki.workers) as workers:
         for day in window.cells(DAY_NS):
             hours = [_known(ctx, source, w) for w in day.cells(cell_ns("logs"))]
             if known_only:
                 hours = [h for h in hours if h.before]
             for part in merge(h.window for h in hours):
-                yield from DayOfLogs(ctx, source, part, [h for h in hours if part.covers(h.window)], workers).pull()
+                yield from DayOfLogs(
+                    ctx, source, part, [h for h in hours if part.covers(h.window)], workers, rows
+                ).pull()
 
 
 def _known(ctx: Context, source: LogSource, window: Window) -> Hour:
     """Return an hour with the last record that can be compared with: of the same window, streams and rules."""
     records = [r for r in ctx.records.of("logs", window) if r.window == window and r.fingerprint == source.fingerprint]
-    usable = [r for r in records if "at_start" in r.proof]
+    usable = [r for r in records if _comparable(r.proof, window.length // STEP_NS)]
     return Hour(window, usable[-1] if usable else None)
+
+
+def _comparable(proof: Mapping[str, Any], length: int) -> bool:
+    """Tell whether a record has all that a later pull compares with; one that is damaged is as none."""
+    numbers = [proof.get(key) for key in ("counted", "at_start", "at_end", "explained", "gone_from_server", "late")]
+    steps, found = proof.get("steps"), proof.get("found")
+    if not isinstance(steps, dict) or not isinstance(found, dict):
+        return False
+    counts = [n if isinstance(n, list) and len(n) == length else [None] for n in steps.values()]
+    return all(isinstance(n, int) for n in [*numbers, *found.values(), *itertools.chain(*counts)])

@@ -27,6 +27,7 @@ _MAX_ENTRIES = re.compile(r"max_entries_limit_per_query \(\d+ > (\d+)\)")
 _DIGITS = 19  # of nanoseconds since 2001
 _POWERS = 10 ** np.arange(_DIGITS - 1, -1, -1, dtype=np.int64)
 _ZERO = ord("0")
+_MOST_COUNTED = 10**15
 _AT, _LINE = "aislot_at", "aislot_line"  # labels that queries/ has Loki make
 
 
@@ -59,6 +60,10 @@ class Answer:
     def _where(self, inside: Callable[[Int64s], npt.NDArray[np.bool_]]) -> Answer:
         block = chosen(self.block, inside(self.block.ts))
         return replace(self, block=block, doubles=self.doubles[inside(self.doubles)])
+
+
+class FailingEntryError(SourceError):
+    """Loki cannot count entries whose metadata says `__error__`, unless it is told to drop that."""
 
 
 class Shown(NamedTuple):
@@ -114,7 +119,7 @@ def matrix(reply: Reply) -> list[tuple[dict[str, str], list[tuple[int, int]]]]:
 
     def read(result: list[Any]) -> list[tuple[dict[str, str], list[tuple[int, int]]]]:
         return [
-            (dict(series["metric"]), [(round(float(at)) * NS, int(float(n))) for at, n in series["values"]])
+            (_texts(series["metric"]), [(round(float(at)) * NS, _number(n)) for at, n in series["values"]])
             for series in result
         ]
 
@@ -123,14 +128,14 @@ def matrix(reply: Reply) -> list[tuple[dict[str, str], list[tuple[int, int]]]]:
 
 def total(reply: Reply) -> int:
     """Return the one number of a count."""
-    return _read(reply, "vector", lambda result: sum(int(float(sample["value"][1])) for sample in result))
+    return _read(reply, "vector", lambda result: sum(_number(sample["value"][1]) for sample in result))
 
 
 def shown(reply: Reply) -> list[Shown]:
     """Return the entries that a count by instant and line shows."""
 
     def read(result: list[Any]) -> list[Shown]:
-        found = [(dict(sample["metric"]), int(float(sample["value"][1]))) for sample in result]
+        found = [(_texts(sample["metric"]), _number(sample["value"][1])) for sample in result]
         return [Shown(int(labels.pop(_AT)), labels.pop(_LINE, ""), labels, n) for labels, n in found]
 
     return _read(reply, "vector", read)
@@ -140,7 +145,7 @@ def series(reply: Reply) -> list[dict[str, str]]:
     """Return the label sets of `/series`."""
     answer = _whole(reply)
     try:
-        return [dict(labels) for labels in answer["data"]]
+        return [_texts(labels) for labels in answer["data"]]
     except (KeyError, TypeError, ValueError) as e:
         raise Transient("the answer is no list of streams", _FIX) from e
 
@@ -150,10 +155,10 @@ def limits(reply: Reply) -> Limits:
     try:
         told = reply.json() if reply.status == 200 else {}  # noqa: PLR2004 - HTTP's OK
         found = told["limits"]
-        most = int(found["max_entries_limit_per_query"])
+        most = _number(found["max_entries_limit_per_query"])
         spans = [_span(found.get(key)) for key in ("max_query_lookback", "retention_period")]
         return Limits(most, min((s for s in spans if s), default=None), str(told.get("version", "")))
-    except (Transient, KeyError, TypeError, ValueError, AttributeError):
+    except (Transient, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return Limits()
 
 
@@ -226,6 +231,22 @@ def _unread(answer: Any) -> int:
     return 0
 
 
+def _texts(labels: Any) -> dict[str, str]:
+    """Return labels, which are texts."""
+    found = dict(labels)
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise TypeError("a label is no text")
+    return found
+
+
+def _number(count: Any) -> int:
+    """Return a count of entries; what no server can hold is none."""
+    n = float(count)
+    if not 0 <= n <= _MOST_COUNTED:
+        raise ValueError(f"{n} is no count")
+    return int(n)
+
+
 def _refused(reply: Reply) -> SourceError:
     """Tell a question that is too large from one that is wrong and from a server in trouble."""
     text = reply.text()
@@ -240,7 +261,8 @@ def _refused(reply: Reply) -> SourceError:
         return TooLarge(f"HTTP {reply.status}: {text}", "ask the operator of this Loki for larger messages")
     if reply.status >= 500:  # noqa: PLR2004 - HTTP's server errors
         return Transient(f"HTTP {reply.status}: {text}")
-    return SourceError(f"Loki refused the query: HTTP {reply.status}: {text}", "check loki.selectors")
+    refusal = FailingEntryError if "pipeline error" in text else SourceError
+    return refusal(f"Loki refused the query: HTTP {reply.status}: {text}", "check loki.selectors")
 
 
 def _answer(result: list[Any], streams: Streams, *, apart: bool) -> Answer:
@@ -248,6 +270,7 @@ def _answer(result: list[Any], streams: Streams, *, apart: bool) -> Answer:
     lines: list[str] = []
     runs: list[tuple[Origin, int]] = []
     for stream in result:
+        _texts(stream["stream"])
         values = stream["values"]
         if values == []:  # would be a run of no rows
             continue
@@ -258,6 +281,8 @@ def _answer(result: list[Any], streams: Streams, *, apart: bool) -> Answer:
             if apart
             else [(streams.origin(stream["stream"]), len(values))]
         )
+    if not {*map(type, lines)} <= {str}:
+        raise TypeError("a line is no text")
     return _once(_instants(at), lines, runs, len(result))
 
 

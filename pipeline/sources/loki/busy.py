@@ -100,7 +100,7 @@ class BusyInstant:
                     later = self._asked(part, most, early=False)
                     answer = later if len(later.block) >= len(answer.block) else answer
             except TooLarge as e:
-                self.tell(cause=e.what)
+                self.tell(cause=e.what.split(":")[0])
                 if most == 1 and (n == 0 or e.limit is not None or isinstance(e, TooSlow)):
                     raise
                 if most == 1:

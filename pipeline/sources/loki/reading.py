@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.errors import TooLarge
 from pipeline.model import NS, Block, Window
 from pipeline.sources.http import TooSlow
-from pipeline.sources.loki.answers import Answer, Int64s, chosen, joined
+from pipeline.sources.loki.answers import NOTHING, Answer, Int64s, chosen, joined
 from pipeline.sources.loki.busy import BusyInstant
 from pipeline.sources.loki.client import ROUNDS, STEP_NS, Loki, narrowed
 from pipeline.sources.loki.plan import Slice, room
@@ -37,7 +37,8 @@ class Part:
 
     `short` are the steps that do not agree; `explained` by how many rows a count is off for a known reason: it takes
     entries that differ in metadata alone for one, or counts what the server gives twice. `unread`: chunks that Loki did
-    not read, so that lines may be missing of which no count knows.
+    not read, so that lines may be missing of which no count knows. `context` is what lies before an edge: what begins there
+    may go on.
     """
 
     block: Block
@@ -46,6 +47,7 @@ class Part:
     short: Sequence[int] = ()
     explained: int = 0
     unread: int = 0
+    context: Block = NOTHING.block
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Tally:
             self.requests += requests
             self.recounted += recounted
             if cause:
-                self.causes[cause[:60]] += 1
+                self.causes[cause] += 1
 
 
 class Reader:
@@ -94,8 +96,8 @@ class Reader:
         counted = s.counted.copy()
         part = _reconciled(answer, s.window, counted)
         if len(part.short) > _FEW_SHORT:
-            self.tally.add(recounted=1)
-            counted = np.maximum(counted, self._loki.steps(s.window, where))
+            counted = self._recounted(lambda: self._loki.steps(s.window, where), counted)
+            answer = _fuller(self._fetch(s.window, int(counted.sum()), where, "", apart=True), answer)
             part = _reconciled(answer, s.window, counted)
         for i in part.short:
             again = Window(s.window.start + i * STEP_NS, s.window.start + (i + 1) * STEP_NS)
@@ -104,7 +106,10 @@ class Reader:
         return self._ours(_reconciled(answer, s.window, counted) if part.short else part)
 
     def read_instant(self, at: int) -> Part:
-        """Read one nanosecond of all streams: where a wanted part begins, which is counted in the step before."""
+        """Read one nanosecond of all streams: where a wanted part begins, which is counted in the step before.
+
+        What lies in that step comes as context, as far as one answer holds it.
+        """
         window = Window(at - _MS, at)
         where = self._loki.selector
         expected = self._count(window, where)
@@ -115,21 +120,33 @@ class Reader:
         rows = np.array([len(inside)], np.int64)
         missing = max(0, expected - len(answer.block))
         short = () if _agrees(answer, expected) else (0,)
-        return self._ours(Part(inside, rows + missing, rows, short, unread=answer.unread))
+        before = self._fetch(Window(at - STEP_NS, at - _MS), 0, where, "").block
+        return self._ours(Part(inside, rows + missing, rows, short, unread=answer.unread, context=before))
 
     def _agreed(self, answer: Answer, window: Window, expected: int, where: str) -> tuple[Answer, int]:
         """Count and read again until both agree: lines still arriving, or trouble of the server or on the way.
 
-        Of two counts the higher is nearer to the truth: what is missing cannot be made up. Where that helped too rarely it
-        is tried once: what is wrong is then no moment's trouble.
+        Where that helped too rarely it is tried once: what is wrong is then no moment's trouble.
         """
         for _ in range(ROUNDS + 1 if self._in_vain < _MOST_IN_VAIN else 1):
-            expected = max(expected, self._count(window, where))
+            expected = int(
+                self._recounted(lambda: np.array([self._loki.count(window, where)]), np.array([expected]))[0]
+            )
             answer = self._mended(window, expected, where, answer)
             if _agrees(answer, expected):
                 return answer, expected
         self._in_vain += 1
         return answer, expected
+
+    def _recounted(self, ask: Callable[[], Int64s], before: Int64s) -> Int64s:
+        """Count again; fewer than before is believed when it was said each time: a count may lack some, never have more."""
+        found = np.zeros_like(before)
+        for _ in range(ROUNDS):
+            self.tally.add(recounted=1)
+            found = np.maximum(found, ask())
+            if (found >= before).all():
+                break
+        return found
 
     def _count(self, window: Window, where: str) -> int:
         self.tally.add(recounted=1)
@@ -196,7 +213,7 @@ class Reader:
 
     def _learn(self, e: TooLarge, window: Window, expected: int, group: str) -> None:
         """Ask for less from now on. Raises TooLarge where less would not help."""
-        self.tally.add(cause=e.what)
+        self.tally.add(cause=e.what.split(":")[0])
         if e.limit is not None:
             self._limit = min(self._limit, e.limit)
         elif isinstance(e, TooSlow) and window.length <= NS:
