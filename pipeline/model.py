@@ -237,7 +237,9 @@ class PullRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PullRecord:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError for anything else."""
+        if not isinstance(data["proof"], dict) or not isinstance(data["rows"], int):
+            raise TypeError("proof or rows are damaged")
         return cls(
             what=data["what"],
             source=data["source"],

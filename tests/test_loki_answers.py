@@ -158,3 +158,29 @@ def test_a_chunk_that_is_read_the_second_time_is_no_gap() -> None:
     whole = read_with([chunks(3, 0, 1), chunks(3, 3, 0)])
     assert [part.unread for _, part in whole.parts] == [0]
     assert (len(whole.entries), whole.tally.requests) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [success("streams", [{"stream": {"app": "a"}, "values": [[f"{START}", text]]}]) for text in (7, None, ["x"], True)]
+    + [success("streams", [{"stream": {"app": label}, "values": [[f"{START}", "x"]]}]) for label in (7, None, ["a"])],
+)
+def test_lines_and_labels_that_are_no_text_make_no_answer(answer: Any) -> None:
+    error = fails(FakeLoki([entry(5)], before=lambda _, form: answer if is_fetch(form) else None))
+    assert "the answer is no streams of Loki" in error.what
+
+
+@pytest.mark.parametrize("count", ["1e300", "Inf", "NaN", "-5", "9e18", None, []])
+@pytest.mark.parametrize("kind", ["matrix", "vector"])
+def test_a_number_that_no_server_can_hold_is_no_count(kind: str, count: Any) -> None:
+    sample = {"metric": {}, "values": [[START / 1e9, count]], "value": [START / 1e9, count]}
+    loki = FakeLoki(before=lambda _path, _form: success(kind, [sample])).loki()
+    with pytest.raises(SourceError, match=f"the answer is no {kind} of Loki"):
+        loki.counts(HOUR) if kind == "matrix" else loki.count(HOUR)
+
+
+def test_labels_of_a_count_that_are_no_text_make_no_answer() -> None:
+    sample = {"metric": {"app": ["a"]}, "values": [[START / 1e9, "1"]]}
+    loki = FakeLoki(before=lambda _path, _form: success("matrix", [sample])).loki()
+    with pytest.raises(SourceError, match="the answer is no matrix of Loki"):
+        loki.counts(HOUR)

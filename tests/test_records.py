@@ -39,6 +39,10 @@ def record(window: Window, asked_at: int = 1, source: str = "loki", what: str = 
     return PullRecord(what, source, window, True, 3, (), False, asked_at, "abc", proof)
 
 
+def _record_with(**damaged: object) -> bytes:
+    return json.dumps({**record(Window(1, 2)).to_json(), **damaged}).encode()
+
+
 def test_a_new_lake_is_stamped_once_and_passes(records: Records, store: Store) -> None:
     records.check_format()
     records.stamp("aislot 1.0")
@@ -142,6 +146,8 @@ def test_the_days_about_which_anything_was_asked_are_listed(records: Records) ->
         (b"\xff", "is not JSON"),
         (b"[]", "is not a record"),
         (b"{}", "is no record of a pull"),
+        (_record_with(proof=None), "is no record of a pull"),
+        (_record_with(rows=None), "is no record of a pull"),
         (b'{"what": "logs", "source": "loki", "window": [2, 1]}', "is no record of a pull"),
     ],
 )

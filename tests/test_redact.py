@@ -292,6 +292,20 @@ def test_a_hint_is_found_in_anything_its_pattern_matches(rule: RedactionRule) ->
     holds()
 
 
+def test_texts_of_one_instant_are_redacted_in_whatever_order_they_came() -> None:
+    for order in (KEY, KEY[::-1], [*KEY[2:], *KEY[:2]], [*KEY[1:-1], KEY[-1], KEY[0]]):
+        texts = ["it begins", *order, "step done"]
+        out = REDACTOR.across(texts, {}, [7] * len(texts))
+        shown = [out.get(i, ("", text))[1] for i, text in enumerate(texts)]
+        assert not any(body in text for body in KEY[1:-1] for text in shown)
+        assert (shown[0], shown[-1]) == ("it begins", "step done")
+
+
+def test_what_lies_beside_a_whole_key_at_its_instant_stays() -> None:
+    texts = ["\n".join(KEY), "a" * 40]
+    assert REDACTOR.across(texts, {}, [7, 7]) == {}
+
+
 # No text takes long
 
 MB = 1_000_000

@@ -89,7 +89,10 @@ class Loki(Server):
             raise ValueError("selectors must name at least one stream")
         for selector in self.selectors:
             if not _SELECTOR.fullmatch(selector):
-                raise ValueError(f'selectors choose streams, {{name="value"}} and no more: {selector!r} is none')
+                raise ValueError(
+                    f'selectors choose streams, {{name="value"}} and nothing behind the brace (every line is kept): '
+                    f"{selector!r} is none"
+                )
 
 
 @dataclass(frozen=True)

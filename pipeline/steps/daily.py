@@ -85,7 +85,9 @@ def _audit(ctx: Context, first: dt.date) -> None:
         return
     late = sum(r.late for r in found)
     if found:
-        ctx.say(f"✓ audit   {len(found)} hours before {first} counted again, {late:,} late lines")
+        gone = sum(r.record.proof["gone_from_server"] for r in found)
+        fewer = f", {gone:,} lines no longer on the server" if gone else ""
+        ctx.say(f"✓ audit   {len(found)} hours before {first} counted again, {late:,} late lines{fewer}")
 
 
 def _restated(ctx: Context, first: dt.date) -> list[dt.date]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import loglines
-from pipeline.model import NS, PullRecord, Window, day_of, instant_text, merge
+from pipeline.model import DAY_NS, NS, PullRecord, Window, day_of, instant_text, merge
 from pipeline.sources.loki import plan
 from pipeline.sources.loki.answers import Int64s, Limits
 from pipeline.sources.loki.client import DEFAULT_LIMIT, STEP_NS, Loki
@@ -85,6 +85,9 @@ class DayOfLogs:
         self._on_edge: Counter[int] = Counter()  # edge of hours: rows read there
         self._unread: list[tuple[Window, int]] = []  # where Loki did not read how many chunks
         self._hours = hours
+        # no line of a whole day is not known from selectors that choose nothing
+        nothing = not self._counts.counted.any() and not any(h.before and h.before.rows for h in hours)
+        self._silent = nothing and window.length == DAY_NS and not self._counts.at_start
 
     def pull(self) -> Iterator[CellResult]:
         """Bring each hour of the lake up to what the server counts, and record how it is known."""
@@ -260,6 +263,7 @@ class DayOfLogs:
             *(self._at_steps(slice(i, i + 1)) for i in short),
             *(w for w, _ in unread),
             *([hidden] if hidden else []),
+            *([window] if self._silent else []),
         ]
         before = {} if h.whole or h.before is None else h.before.proof
         found = Counter(before.get("found", {})) + h.found
@@ -277,6 +281,7 @@ class DayOfLogs:
             "steps": {name: n.tolist() for name, n in self._counts.named_steps(h).items()},
             "short": {instant_text(self._at_steps(slice(i, i)).start): s.tolist() for i, s in short.items()},
             "unread": sum(n for _, n in unread),
+            "silent": int(self._silent),
             "explained": explained,
             "gone_from_server": max(0, cell.rows - counted - explained),
             "requests": sum(t.requests for t in spent) + before.get("requests", 0),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
-from pipeline.model import PullRecord, Window, merge, subtract
+from pipeline.model import PullRecord, Window, day_of, instant_text, merge, subtract
 from pipeline.steps.context import Context, seconds_text, shown
 
+_NAMED = 3
 WHAT = ("jobs", "alerts", "events", "issues", "logs")
 SOURCE_OF = {"logs": "loki", "jobs": "prometheus", "alerts": "prometheus", "events": "kubernetes", "issues": "github"}
 
@@ -45,15 +46,19 @@ def pull(ctx: Context, window: Window, what: Collection[str] = WHAT) -> list[Pul
     if unknown:
         raise UsageError(f"{unknown[0]!r} cannot be pulled", f"name any of {', '.join(sorted(WHAT))}")
     ctx.records.stamp(ctx.written_by)
+    ctx.say(f"{instant_text(window.start)} to {instant_text(window.end)}, lake {ctx.store.uri}")
     results = []
-    for word in (w for w in WHAT if w in what):
+    asked = [w for w in WHAT if w in what]
+    if ctx.remaining_s is not None:  # what had no turn in the last run's time has the first one in this run's
+        asked.sort(key=lambda w: max((r.asked_at for r in ctx.records.of(w, window)), default=0))
+    for word in asked:
         ctx.check_time()
         began, retries = time.monotonic(), Counter(ctx.retries)
         result = _one(ctx, word, window)
         sign = "✕" if result.error else "!" if result.complete is False else "✓" if result.complete else "-"
         again = ctx.retries - retries
-        asked = f"; {again.total()} asked again: {shown(again)}" if again else ""
-        ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}{asked}")
+        retried = f"; {again.total()} asked again: {shown(again)}" if again else ""
+        ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}{retried}")
         results.append(result)
     return results
 
@@ -64,7 +69,7 @@ def exit_code(results: Iterable[Pulled]) -> int:
 
 
 def _one(ctx: Context, what: str, window: Window) -> Pulled:
-    sources = _configured(ctx, what)
+    sources = configured(ctx, what)
     if not sources:
         _not_configured(ctx.records, what, window, ctx.now)
         return Pulled(what, SOURCE_OF[what], None, 0, "not configured")
@@ -81,13 +86,13 @@ def _one(ctx: Context, what: str, window: Window) -> Pulled:
     if failure is not None:
         return Pulled(what, source, False, sum(r.rows for r in records), failure.what, failure)
     complete = None if any(r.complete is None for r in records) else all(r.complete for r in records)
-    return Pulled(what, source, complete, sum(r.rows for r in records), _summary(what, records))
+    return Pulled(what, source, complete, sum(r.rows for r in records), _summary(ctx, what, records))
 
 
 Ask = Callable[[Context, Window], Sequence[PullRecord]]
 
 
-def _configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
+def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
     """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others."""
     settings = ctx.settings
     dump = settings.kubernetes.dump
@@ -144,7 +149,7 @@ def _logs(ctx: Context, window: Window) -> list[PullRecord]:
     return records
 
 
-def _summary(what: str, records: Sequence[PullRecord]) -> str:
+def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
     rows = sum(r.rows for r in records)
     sampled = any(r.source == "prometheus" for r in records)
     jobs = "samples" if sampled else "jobs"
@@ -153,13 +158,33 @@ def _summary(what: str, records: Sequence[PullRecord]) -> str:
     if what == "logs" and any("counted" in r.proof for r in records):
         counted = sum(r.proof.get("counted", 0) for r in records)
         text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
+        text += "".join(_recounted(ctx, records))
     if what == "jobs":
         scrapes = Counter[str]()
         for r in records:
             scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
         text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
-    gaps = merge(g for r in records for g in r.gaps)
-    return text + (f"; incomplete: {seconds_text(sum(g.seconds for g in gaps))} missing" if gaps else "")
+    return text + missing([g for r in records for g in r.gaps])
+
+
+def missing(gaps: Sequence[Window]) -> str:
+    """Say how much is missing, and where the first parts of that are."""
+    found = merge(gaps)
+    if not found:
+        return ""
+    named = ", ".join(f"{instant_text(g.start)[:19]}Z to {instant_text(g.end)[:19]}Z" for g in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"; incomplete: {seconds_text(sum(g.seconds for g in found))} missing: {named}{more}"
+
+
+def _recounted(ctx: Context, records: Sequence[PullRecord]) -> Iterator[str]:
+    """Say what a recount of hours that were known has shown."""
+    days = sorted({day_of(r.window.start) for r in records})
+    facts = [f for d in days if (f := ctx.records.recount("logs", d)) and f["at"] == instant_text(ctx.now)]
+    late, gone = (sum(int(f[key]) for f in facts) for key in ("late", "gone"))
+    yield f"; {late:,} late, read" if late else ""
+    yield f"; {gone:,} no longer on the server" if gone else ""
+    yield "; no line of a whole day: check loki.selectors" if any(r.proof.get("silent") for r in records) else ""
 
 
 def _not_configured(records: Records, what: str, window: Window, now: int) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import LakeError
 from pipeline.model import Coverage, Window, instant_text, merge
+from pipeline.report.english import counted
 from pipeline.report.sections.sources import proof_of
 from pipeline.report.text import count
 from pipeline.signals import coverage
-from pipeline.steps.context import Context, seconds_text
-from pipeline.steps.pull import WHAT
+from pipeline.steps.context import Context
+from pipeline.steps.pull import WHAT, configured, missing
 
 _SIGNS = {True: "✓", False: "!", None: "·"}
 
@@ -45,12 +46,10 @@ class DayStatus:
         run = f"last run ended {self.run['exit_code']}, {self.run['verdict']}" if self.run else "never reported"
         yield f"{self.date}  {run}{'; younger lines still move' if self.provisional else ''}"
         for c in self.sources:
-            gaps = merge(c.gaps)
-            missing = f"; {seconds_text(sum(g.seconds for g in gaps))} missing" if gaps and c.configured else ""
             rows = count(c.rows) if c.configured else ""
-            yield f"  {_SIGNS[c.complete] if c.configured else '–'} {c.what:<7} {rows:>10}  {proof_of(c)}{missing}"
+            yield f"  {_SIGNS[c.complete] if c.configured else '–'} {c.what:<7} {rows:>10}  {proof_of(c)}{_where(c)}"
         if self.recount:
-            yield f"    counted again {self.recount['at']}: {_again(self.recount)}"
+            yield f"    counted again {self.recount['at'][:19]}Z: {_again(self.recount)}"
         if self.restated:
             yield "    late lines came: the next daily run makes its tables and its report again"
 
@@ -60,16 +59,19 @@ def status(ctx: Context, days: int) -> list[DayStatus]:
     known = ctx.records.days()[-days:]
     if not known:
         raise LakeError(f"the lake {ctx.store.uri} is empty", "run: aislot pull")
+    told = {what for what in WHAT if configured(ctx, what)}
     runs = {r["date"]: r for r in ctx.records.runs()}
     restated = set(ctx.records.restated())
     found = []
     for date in reversed(known):
         day = Window.of_day(date)
         records = {w: ctx.records.of(w, day) for w in WHAT}
+        known_until = Window(day.start, max(day.start, min(day.end, ctx.now)))
+        of_day = coverage.of_day(records, known_until)
         found.append(
             DayStatus(
                 date,
-                tuple(coverage.of_day(records, Window(day.start, max(day.start, min(day.end, ctx.now))))),
+                tuple(c if records[c.what] or c.what in told else _not_configured(c) for c in of_day),
                 any(r.provisional for r in records["logs"]),
                 ctx.records.recount("logs", date),
                 date in restated,
@@ -77,6 +79,11 @@ def status(ctx: Context, days: int) -> list[DayStatus]:
             )
         )
     return found
+
+
+def _not_configured(c: Coverage) -> Coverage:
+    """Return a source of which nobody was asked and nobody will be."""
+    return replace(c, configured=False, complete=None, gaps=())
 
 
 def _source(c: Coverage) -> dict[str, Any]:
@@ -92,10 +99,14 @@ def _source(c: Coverage) -> dict[str, Any]:
     }
 
 
+def _where(c: Coverage) -> str:
+    return missing(c.gaps).replace("; incomplete:", ";") if c.configured else ""
+
+
 def _again(recount: Mapping[str, Any]) -> str:
     late, gone = int(recount.get("late", 0)), int(recount.get("gone", 0))
     said = [
-        f"{count(late)} late lines, read" if late else "",
-        f"{count(gone)} lines no longer on the server" if gone else "",
+        f"{counted(late, 'late line')}, read" if late else "",
+        f"{counted(gone, 'line')} no longer on the server" if gone else "",
     ]
     return "; ".join(s for s in said if s) or "as before"

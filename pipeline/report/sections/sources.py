@@ -82,6 +82,10 @@ def _loki(c: Coverage) -> Rich:
         rows, wanted = (sum(int(pair[i]) for pair in c.proof["short"].values()) for i in (0, 1))
         steps = en.counted(len(c.proof["short"]), "step")
         said.append(say(en.PROOF_SHORT, steps=steps, rows=count(rows), counted=count(wanted)))
+    if c.proof.get("silent"):
+        said.append(say(en.PROOF_SILENT))
+    if c.proof.get("gone_from_server"):
+        said.append(say(en.PROOF_GONE, lines=en.counted(int(c.proof["gone_from_server"]), "line")))
     if c.proof.get("unread"):
         said.append(say(en.PROOF_UNREAD, chunks=en.counted(int(c.proof["unread"]), "chunk")))
     if c.proof.get("explained"):
@@ -157,8 +161,6 @@ def _notes(data: ReportData) -> list[Rich]:
     counts: list[tuple[str, Any]] = [(en.NOTE_PARSED, _seen(logs, found, "not_parsed"))]
     counts.append((en.NOTE_REDACTED, _seen(logs, found, "redactions")))
     notes = [_note(template, n) for template, n in counts]
-    if logs.proof.get("gone_from_server"):
-        notes.append(say(en.NOTE_GONE, n=count(logs.proof["gone_from_server"])))
     if logs.proof.get("late"):
         notes.append(say(en.NOTE_LATE, n=count(logs.proof["late"])))
     if logs.proof.get("unstamped"):

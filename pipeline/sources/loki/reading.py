@@ -26,6 +26,7 @@ from pipeline.sources.loki.streams import Streams, Unclear
 
 _MS = 1_000_000
 _MOST_IN_VAIN = 20
+_CONTEXT_NS = 60 * NS
 _FEW = 100
 _FEW_SHORT = 3  # steps: where more are short they are counted together
 _TRACES = 2  # rows per label set, below which metadata such as trace ids makes merged sets dearer than kept apart
@@ -108,7 +109,7 @@ class Reader:
     def read_instant(self, at: int) -> Part:
         """Read one nanosecond of all streams: where a wanted part begins, which is counted in the step before.
 
-        What lies in that step comes as context, as far as one answer holds it.
+        The minute before comes as context.
         """
         window = Window(at - _MS, at)
         where = self._loki.selector
@@ -120,7 +121,7 @@ class Reader:
         rows = np.array([len(inside)], np.int64)
         missing = max(0, expected - len(answer.block))
         short = () if _agrees(answer, expected) else (0,)
-        before = self._fetch(Window(at - STEP_NS, at - _MS), 0, where, "").block
+        before = self._fetch(Window(at - _CONTEXT_NS, at - _MS), 0, where, "").block
         return self._ours(Part(inside, rows + missing, rows, short, unread=answer.unread, context=before))
 
     def _agreed(self, answer: Answer, window: Window, expected: int, where: str) -> tuple[Answer, int]:
