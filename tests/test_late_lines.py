@@ -143,7 +143,8 @@ def test_status_says_how_each_day_is_known(site: Site) -> None:
     said = site.run("status")
     assert str(DATE) in said
     assert "321 of 321 counted by Loki, every 10 s of every app" in said
-    assert "1 late lines, read" in said
+    assert "1 late line, read" in said
+    assert "– jobs" in said
     (day,) = json.loads(aislot("status", "--json", cwd=site.folder).stdout)["days"]
     logs: dict[str, Any] = day["sources"]["logs"]
     assert (day["date"], logs["complete"], logs["rows"], logs["gaps"]) == (str(DATE), True, 321, [])
