@@ -35,6 +35,13 @@ def test_what_was_counted_and_what_came_stand_side_by_side(proof: dict[str, Any]
     assert said(proof) == words
 
 
+def test_a_day_without_a_line_names_the_selectors() -> None:
+    proof = {"counted": 0, "reconciled": 0, "silent": 24}
+    found = Coverage("logs", "loki", configured=True, complete=True, rows=0, gaps=(), asked=(DAY,), proof=proof)
+    assert "check them" in str(proof_of(found))
+    assert "check them" not in said({**proof, "counted": 10, "reconciled": 10})  # lines came later
+
+
 @pytest.mark.parametrize(
     ("proof", "words"),
     [

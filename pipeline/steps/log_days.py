@@ -85,7 +85,7 @@ class DayOfLogs:
         self._on_edge: Counter[int] = Counter()  # edge of hours: rows read there
         self._unread: list[tuple[Window, int]] = []  # where Loki did not read how many chunks
         self._hours = hours
-        # no line of a whole day is not known from selectors that choose nothing
+        # complete as it is, but selectors that choose nothing look the same: it is said
         nothing = not self._counts.counted.any() and not any(h.before and h.before.rows for h in hours)
         self._silent = nothing and window.length == DAY_NS and not self._counts.at_start
 
@@ -263,7 +263,6 @@ class DayOfLogs:
             *(self._at_steps(slice(i, i + 1)) for i in short),
             *(w for w, _ in unread),
             *([hidden] if hidden else []),
-            *([window] if self._silent else []),
         ]
         before = {} if h.whole or h.before is None else h.before.proof
         found = Counter(before.get("found", {})) + h.found

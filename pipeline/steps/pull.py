@@ -184,7 +184,8 @@ def _recounted(ctx: Context, records: Sequence[PullRecord]) -> Iterator[str]:
     late, gone = (sum(int(f[key]) for f in facts) for key in ("late", "gone"))
     yield f"; {late:,} late, read" if late else ""
     yield f"; {gone:,} no longer on the server" if gone else ""
-    yield "; no line of a whole day: check loki.selectors" if any(r.proof.get("silent") for r in records) else ""
+    silent = any(r.proof.get("silent") for r in records) and not any(r.rows for r in records)
+    yield "; no line of a whole day: check loki.selectors" if silent else ""
 
 
 def _not_configured(records: Records, what: str, window: Window, now: int) -> None:

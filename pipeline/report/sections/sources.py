@@ -82,7 +82,7 @@ def _loki(c: Coverage) -> Rich:
         rows, wanted = (sum(int(pair[i]) for pair in c.proof["short"].values()) for i in (0, 1))
         steps = en.counted(len(c.proof["short"]), "step")
         said.append(say(en.PROOF_SHORT, steps=steps, rows=count(rows), counted=count(wanted)))
-    if c.proof.get("silent"):
+    if c.proof.get("silent") and not c.rows:
         said.append(say(en.PROOF_SILENT))
     if c.proof.get("gone_from_server"):
         said.append(say(en.PROOF_GONE, lines=en.counted(int(c.proof["gone_from_server"]), "line")))
