@@ -176,8 +176,9 @@ def is_lines(asked: Asked) -> bool:
 
 
 def hours_read(day: int, asked: Iterable[Asked]) -> set[int]:
-    """Return inside of which hours of a day lines were asked for; a look at an hour's very edge does not count."""
+    """Return inside of which hours of a day lines were asked for; a look at the minute before an hour does not count."""
     spans = [told_about(a)[1:] for a in asked if is_lines(a)]
+    spans = [(start, end) for start, end in spans if end - start > 60 * NS or -(end - day) % (3600 * NS) > NS]
     inside = [(start - day + NS, end - day - NS) for start, end in spans if end - start > 2 * NS and start >= day - NS]
     return {h for start, end in inside for h in range(start // (3600 * NS), end // (3600 * NS) + 1)}
 

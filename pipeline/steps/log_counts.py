@@ -68,13 +68,13 @@ class DayCounts:
             # that instant is counted in the hour before, whose record may be the newer one
             if h.before and following.before and h.before.proof["at_end"] > following.before.proof["at_start"]:
                 self.wanted[h.steps.stop - 1] = True
-        self._keep_spread_secrets_whole()
         # a key or a trace may begin a step before; and the instant after an hour's last step lies in the next hour's file
         late = self.wanted.copy()
         for h in (h for h in self._hours if h.whole):
             late[h.steps] = False
         self.wanted[:-1] |= late[1:]
         self.wanted[1:] |= late[:-1]
+        self._keep_spread_secrets_whole()
         for h, following in pairwise(self._hours):
             self.wanted[following.steps.start] |= h.whole
             following.edge = following.whole and not h.whole and not self.wanted[h.steps][-1]
@@ -83,14 +83,16 @@ class DayCounts:
     def _keep_spread_secrets_whole(self) -> None:
         """Read all of an hour in which parts of a key are redacted: of some of its lines alone they could not be told."""
         spread = [f"redacted:{rule}" for rule in self._redactor.spread]
-        keyed = [bool(h.before and any(h.before.proof["found"].get(rule) for rule in spread)) for h in self._hours]
-        reading = [k and bool(self.wanted[h.steps].any()) for h, k in zip(self._hours, keyed, strict=True)]
-        for order in (range(1, len(keyed)), range(len(keyed) - 2, -1, -1)):
-            for i in order:  # a key may go on from one hour to the next
-                reading[i] |= keyed[i] and reading[i - order.step]
-        for h in (h for h, all_of_it in zip(self._hours, reading, strict=True) if all_of_it):
-            h.whole = True
-            self.wanted[h.steps] = True
+        before: Hour | None = None
+        for h in self._hours:
+            reading = self.wanted[h.steps].copy()
+            if before and before.whole:
+                reading[0] = False  # what goes on there is known from the hour before
+            keyed = h.before is not None and any(h.before.proof["found"].get(rule) for rule in spread)
+            if keyed and reading.any():
+                h.whole = True
+                self.wanted[h.steps] = True
+            before = h
 
     def _changed(self, h: Hour) -> Bools | None:
         """Tell in which steps the server counts other than when they were read; None: all must be read.
