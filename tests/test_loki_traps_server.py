@@ -388,3 +388,4 @@ def test_trap_15_what_is_known_of_one_selector_is_not_taken_for_another(loki_wit
     pulled = Puller(tmp_path, server.url, "two").pull()
     assert pulled.exit_code == 0, pulled.said
     pulled.check_lines(one + two)
+    assert pulled.proof("gone_from_server") == 0  # what another selector chose is not gone

@@ -246,7 +246,7 @@ class DayOfLogs:
         before = h.before
         assert before is not None  # noqa: S101 - an hour that is not known is read
         now = before.proof["counted"] + self._counts.total(h) - self._counts.then(h)
-        gone = max(0, before.rows - now - before.proof["explained"])
+        gone = max(0, before.rows - now - before.proof["explained"] - before.proof["others"])
         if gone != before.proof["gone_from_server"]:
             before = replace(before, proof={**before.proof, "gone_from_server": gone}, asked_at=self._ctx.now)
             self._ctx.records.put(before)
@@ -271,6 +271,8 @@ class DayOfLogs:
         # a step holds the instant at which it ends, an hour the one at which it starts
         counted = int(self._counts.counted[h.steps].sum()) + at_start - at_end
         explained = int(self._explained[h.steps].sum()) + before.get("explained", 0)
+        more = max(0, cell.rows - counted - explained)
+        others = h.before.proof["others"] if h.before else more  # of other selectors: they are not gone
         proof: dict[str, Any] = {
             "method": _METHOD,
             "counted": counted,
@@ -282,7 +284,8 @@ class DayOfLogs:
             "unread": sum(n for _, n in unread),
             "silent": int(self._silent),
             "explained": explained,
-            "gone_from_server": max(0, cell.rows - counted - explained),
+            "others": others,
+            "gone_from_server": max(0, more - others),
             "requests": sum(t.requests for t in spent) + before.get("requests", 0),
             "recounted": sum(t.recounted for t in spent) + before.get("recounted", 0),
             "causes": dict(sum((t.causes for t in spent), Counter(before.get("causes", {})))),

@@ -72,7 +72,8 @@ def _known(ctx: Context, source: LogSource, window: Window) -> Hour:
 
 def _comparable(proof: Mapping[str, Any], length: int) -> bool:
     """Tell whether a record has all that a later pull compares with; one that is damaged is as none."""
-    numbers = [proof.get(key) for key in ("counted", "at_start", "at_end", "explained", "gone_from_server", "late")]
+    keys = ("counted", "at_start", "at_end", "explained", "others", "gone_from_server", "late")
+    numbers = [proof.get(key) for key in keys]
     steps, found = proof.get("steps"), proof.get("found")
     if not isinstance(steps, dict) or not isinstance(found, dict):
         return False
