@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from pipeline.rules import RedactionRule
 
-# what a part of a key looks like that spreads over several texts: a word of its own, a header, or a long run in a text
 _SURE = 16  # characters from which a text of base64 is taken for a part of a key that is near
+# what a part of a key looks like that spreads over several texts: a word of its own, a header, or a long run in a text
 _BODY = re.compile(
     r"^[ \t\r]*[A-Za-z0-9+/=]{4,}[ \t\r]*$|^(?:Proc-Type|DEK-Info|Version|Comment|Hash): .*|"
     r"[A-Za-z0-9+/]{32,}={0,2}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{2,}={1,2}(?=[\s\"\\]|$)",

@@ -19,7 +19,6 @@ from tests.servers.run import LokiServer
 pytestmark = [pytest.mark.live, pytest.mark.command]
 DATE = dt.date(2026, 3, 5)
 DAY = Window.of_day(DATE)
-STREAM = {"namespace": "late", "app": "worker"}
 
 
 class Site:

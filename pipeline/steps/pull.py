@@ -171,17 +171,17 @@ def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
         for r in records:
             scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
         text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
-    return text + missing([g for r in records for g in r.gaps])
+    return text + missing("; incomplete: ", [g for r in records for g in r.gaps])
 
 
-def missing(gaps: Sequence[Window]) -> str:
-    """Say how much is missing, and where the first parts of that are."""
+def missing(lead: str, gaps: Sequence[Window]) -> str:
+    """Say how much is missing, and where the first parts of that are; nothing where nothing is."""
     found = merge(gaps)
     if not found:
         return ""
     named = ", ".join(f"{instant_text(g.start)[:19]}Z to {instant_text(g.end)[:19]}Z" for g in found[:_NAMED])
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"; incomplete: {seconds_text(sum(g.seconds for g in found))} missing: {named}{more}"
+    return f"{lead}{seconds_text(sum(g.seconds for g in found))} missing: {named}{more}"
 
 
 def _recounted(ctx: Context, records: Sequence[PullRecord]) -> Iterator[str]:

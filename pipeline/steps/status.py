@@ -100,7 +100,7 @@ def _source(c: Coverage) -> dict[str, Any]:
 
 
 def _where(c: Coverage) -> str:
-    return missing(c.gaps).replace("; incomplete:", ";") if c.configured else ""
+    return missing("; ", c.gaps) if c.configured else ""
 
 
 def _again(recount: Mapping[str, Any]) -> str:
