@@ -146,6 +146,13 @@ _ALL = [
     ),
     _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
     _table(
+        "pod_ends",
+        [("completed_at", TS), ("namespace", STR), ("pod", STR), ("job_name", STR), ("job_uid", STR)],
+        order=("completed_at", "namespace", "pod"),
+        key=("completed_at", "namespace", "pod", "job_name", "job_uid"),
+        internal=True,
+    ),
+    _table(
         "job_snapshots",
         [("snapshot_at", TS), ("namespace", STR), ("job_name", STR), ("uid", STR), ("created_at", TS)]
         + [("started_at", TS), ("completed_at", TS), ("failed_at", TS), ("reason", STR), ("labels", MAP)],

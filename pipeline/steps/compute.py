@@ -257,7 +257,7 @@ def _attempts(ctx: Context, told: _Told, day: Window) -> pd.DataFrame:
     names = pd.concat([samples["job_name"], snapshots["job_name"], events["object_name"]]).dropna().unique()
     known = schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
     lines = _lines(ctx, told, around, known)
-    evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked))
+    evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked), read("pod_ends"))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
     links = read("issue_runs", wide.widen(_WINDOW_DAYS * DAY_NS, 0))
     runs = {*told.runs(around), *read("attempts")["run_id"].dropna()}
