@@ -124,28 +124,30 @@ def compute(ctx: Context, date: dt.date) -> Day:
     for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):
         _make(ctx, told, earlier)
         computed.add(earlier)
-    made, _ = _make(ctx, told, date)
+    made, touched = _make(ctx, told, date)
     ctx.records.clear_restated(date)
     before = date - dt.timedelta(days=1)
     if before not in computed:
         return made
     again, changed = _make(ctx, told, before, attempts=False)
-    return replace(made, restated=(again,)) if changed else made
+    return replace(made, restated=(again,)) if before in touched | changed else made
 
 
-def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, int]:
-    """Make one day's tables; returns how many files changed."""
+def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, set[dt.date]]:
+    """Make one day's tables, and what it tells of earlier incidents; returns the days whose files changed, attempts aside."""
     ctx.check_time()
     day = Window.of_day(date)
     if attempts:
         _write_attempts(ctx, day, _attempts(ctx, told, day))
     made = _derive(ctx, told, date)
-    changed = sum(_write(ctx, n, day, getattr(made, n)) for n in ("golden", "failures", "alert_audit", "slo"))
+    files = sum(_write(ctx, n, day, getattr(made, n)) for n in ("golden", "failures", "alert_audit", "slo"))
     began = _mask(made.watched["started_at"], day)
-    changed += _write(ctx, "incidents", day, made.watched[began])
+    files += _write(ctx, "incidents", day, made.watched[began])
+    changed = {date} if files else set()
     for at, earlier in made.watched[~began].groupby(made.watched["started_at"].dt.floor("D")):
         rows = schemas.from_frame("incidents", earlier)
-        ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",)))
+        if ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",))):
+            changed.add(_date(at))
     for name in (n for n, t in schemas.TABLES.items() if not t.internal):
         ctx.tables.ensure(name, date)
     ctx.records.put_day(date, {"totals": made.totals, "worst": {e.rule.name: e.worst for e in made.expected}})
