@@ -72,14 +72,14 @@ create temp table said as
 with named as (
     select
         ts, namespace, retry,
-        regexp_extract(
-            line,
-            case
-                when retry then '(codex-k8s-[a-z0-9-]+)[^\n]{0,200}failed due stale kaniko cache'
-                else 'wait (?:kaniko|mirror|codegen-check|codegen check|image mirror) job (codex-k8s-[a-z0-9-]+): job failed'
-            end,
-            1
-        ) as job
+        case
+            when retry then regexp_extract(line, '(codex-k8s-[a-z0-9-]+)[^\n]{0,200}failed due stale kaniko cache', 1)
+            else regexp_extract(
+                line,
+                'wait (?:kaniko|mirror|codegen-check|codegen check|image mirror) job (codex-k8s-[a-z0-9-]+): job failed',
+                1
+            )
+        end as job
     from told
 )
 select distinct ts, job, namespace, retry from named where job <> '' and ts >= day() - hours(6)
