@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.model import NS, Pairs, Window, instant_text
 from tests.bench.platform import BUILD_REF, CACHE, MIRROR, Job
 
@@ -29,7 +26,6 @@ _POD = {
     "mirror": ("2026/02/26 existing blob: sha256:{n:064x}",),
     "codegen-check": ("+ protoc --go_out=. --go-grpc_out=. proto/codexk8s/v1/part_{n}.proto",),
 }
-Instants = npt.NDArray[np.int64]
 
 
 class Said(NamedTuple):
