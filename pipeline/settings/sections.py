@@ -100,8 +100,7 @@ class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
     `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and say nothing to others. `export`: read raw samples by VictoriaMetrics' export. `queue_query`: a PromQL of one
-    number, how much build work waits.
+    and say nothing to others. `export`: read raw samples by VictoriaMetrics' export.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)
@@ -109,7 +108,6 @@ class Prometheus(Server):
         default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
     )
     export: bool = False
-    queue_query: str = ""
 
 
 @dataclass(frozen=True)
