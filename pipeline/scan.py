@@ -92,13 +92,13 @@ class Scanner:
             return self._scan(texts)
         if not ids:
             return {}
+        numbers = np.array(ids)
         if self._joined:
-            # what is found in the line ends behind the last text is none of its own
             rows = np.searchsorted(offsets, ends, side="right") - 1
-            ids, rows = np.array(ids)[rows < len(texts)].tolist(), rows[rows < len(texts)]
+            own = rows < len(texts)  # and not in the line ends behind the last one
+            numbers, rows = numbers[own], rows[own]
         else:
             rows = np.searchsorted(offsets[1:], ends, side="left")
-        numbers = np.array(ids)
         return {i: np.unique(rows[numbers == i]) for i in set(ids)}
 
 

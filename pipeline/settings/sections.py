@@ -100,7 +100,7 @@ class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
     `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and say nothing to others. `export`: read raw samples by VictoriaMetrics' export.
+    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)

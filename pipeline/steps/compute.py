@@ -189,9 +189,9 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
     cases["excluded_by"] = slo.excluded_by(cases["started_at"], entries)
     expected = alert_audit.expected(rules.alerts, every, lines, cases, day, _known_until(ctx, day))
     audited = alert_audit.audit(expected, fired, day, tolerance, gaps)
-    audited = pages.annotated(audited, rules.alerts, failed, lines, entries)
     if "alerts" not in gaps:
         audited = schemas.empty_frame("alert_audit")  # nobody was asked what fired, so nothing can be called missed
+    audited = pages.annotated(audited, rules.alerts, failed, lines, entries)
     pulled = _pulled_days(ctx, past)
     objectives = slo.objectives(every, cases, rules.objectives, day, pulled, entries, ctx.now)
     promised = promises.with_commands(ctx, objectives.table, date)

@@ -21,7 +21,8 @@ def watch(ctx: Context, date: dt.date, failed: pd.DataFrame, until: int) -> inci
     around = Window(Window.of_day(day_of(of_class.min().value)).start, until)
     known = coverage.of_day({w: ctx.records.of(w, around) for w in ("jobs", "logs")}, around)
     gaps = [g for c in known if c.what in {"jobs", "logs"} and c.configured for g in c.gaps]
-    days = [w for d, w in around.days() if d == date or d in set(ctx.tables.days("golden"))]
+    computed = {date, *ctx.tables.days("golden")}
+    days = [w for d, w in around.days() if d in computed]
     return incidents.Watch(length_s, merge(p for w in days for p in subtract(w, gaps)))
 
 

@@ -49,7 +49,8 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     samples = ctx.redactor().table(samples, ("labels",))
     ctx.tables.replace("scrapes", asked, scrapes, merge=union(schemas.TABLES["scrapes"].key))
     ctx.tables.replace("job_samples", asked, samples, merge=union(schemas.TABLES["job_samples"].key))
-    ended = pods.pod_ends(server.last(_counted(ctx, "pod_ends", **values), asked), ctx.settings.kubernetes.namespaces)
+    ends = server.last(_vector(ctx, _query(ctx, "pod_ends", **values)), asked)
+    ended = pods.pod_ends(ends, ctx.settings.kubernetes.namespaces)
     # one that ended long before is shown for as long as it is not deleted
     ended = in_window(ended, "pod_ends", asked)
     ctx.tables.replace("pod_ends", asked, ended, merge=union(schemas.TABLES["pod_ends"].key))
@@ -127,8 +128,7 @@ def _target(ctx: Context, server: Prometheus, window: Window) -> Target | None:
     text = ctx.catalogue.queries["scrape_targets"]
     for part in window.cells(DAY_NS):
         query = catalog.render(text, range=catalog.Raw(f"{max(1, part.length // NS)}s"))
-        counted = catalog.render(ctx.catalogue.queries["series_counted"], series=catalog.Raw(query))
-        found += server.instant(Question(query, counted), part.end - 1)
+        found += server.instant(_vector(ctx, query), part.end - 1)
     jobs = sorted({str(t["job"]) for t in found if t.get("job")})
     if not jobs:
         return None
@@ -140,9 +140,8 @@ def _query(ctx: Context, name: str, **values: str) -> str:
     return catalog.render(ctx.catalogue.queries[name], range=_RANGE, **values)
 
 
-def _counted(ctx: Context, name: str, **values: str) -> Question:
+def _vector(ctx: Context, text: str) -> Question:
     """Return a query for a vector and what counts its series."""
-    text = _query(ctx, name, **values)
     return Question(text, catalog.render(ctx.catalogue.queries["series_counted"], series=catalog.Raw(text)))
 
 
