@@ -36,6 +36,14 @@ def last_known(row: Mapping[str, Any]) -> Any:
     return known[0]
 
 
+def uncertain_s(end: pd.Timestamp, alive: pd.Timestamp) -> float:
+    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`.
+
+    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
+    """
+    return max(0.0, (end - alive.floor("s")).total_seconds())
+
+
 def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     """Settle outcomes by the Job controller's events: exact, by the job's uid; one that only events show gets a row."""
     told = events[(events["object_kind"] == "Job") & events["reason"].isin([*FAILED_REASONS, _CREATED, _COMPLETED])]
@@ -212,7 +220,7 @@ def _settle(row: _Row, at: pd.Timestamp) -> None:
     if isinstance(seen, pd.Timestamp) and seen > at:
         return
     alive = max(t for t in (seen, row.get("started_at"), row["created_at"]) if isinstance(t, pd.Timestamp) and t <= at)
-    row |= {"outcome": "failed", "ended_at": at, "end_uncertainty_s": (at - alive).total_seconds()}
+    row |= {"outcome": "failed", "ended_at": at, "end_uncertainty_s": uncertain_s(at, alive)}
     row["outcome_source"] = row["outcome_source"] if known else "line"
 
 
