@@ -43,6 +43,11 @@ class Told:
     scrapes: Mapping[str, Sequence[pd.Timestamp]]
 
     @property
+    def until(self) -> pd.Timestamp:
+        """When the platform made its last job, and up to when is asked."""
+        return self.start + pd.Timedelta(seconds=LASTS_S)
+
+    @property
     def dump(self) -> Path:
         """What `kubectl` would have shown, in the contract's layout."""
         return self.folder / "dump"
@@ -59,19 +64,19 @@ class Told:
         tables = {"kubernetes": {"namespaces": [NAMESPACE]}} | settings
         lines = [f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in of.items()) for t, of in tables.items()]
         (folder / "aislot.toml").write_text("".join(lines))
-        until = self.start + pd.Timedelta(seconds=LASTS_S)
-        window = ("--since", self.start.isoformat(), "--until", until.isoformat())
+        window = ("--since", self.start.isoformat(), "--until", self.until.isoformat())
         pulled = aislot("pull", "jobs", "events", *window, cwd=folder)
         assert pulled.returncode in {0, 4}, pulled.stderr  # 4: kube-state-metrics was away too long for its scrapes
-        for day in sorted({self.start.date(), until.date()}):
+        for day in sorted({self.start.date(), self.until.date()}):
             computed = aislot("compute", "--date", str(day), cwd=folder)
             assert computed.returncode == 4, computed.stderr  # the day is not over
-        whole = Window(self.start.floor("D").value, until.ceil("D").value)
+        whole = Window(self.start.floor("D").value, self.until.ceil("D").value)
         return schemas.rows_of(schemas.to_frame(Tables(Store(str(folder / "lake"))).read("attempts", whole)))
 
     def shown(self, version: str, start: pd.Timestamp, end: pd.Timestamp | None) -> bool:
-        """Tell whether a scrape fell surely between two instants."""
-        return any(start + _MARGIN <= t and (end is None or t <= end - _MARGIN) for t in self.scrapes[version])
+        """Tell whether a scrape that was asked for fell surely between two instants."""
+        last = self.until if end is None else min(self.until, end - _MARGIN)
+        return any(start + _MARGIN <= t <= last for t in self.scrapes[version])
 
 
 @pytest.fixture(scope="module")

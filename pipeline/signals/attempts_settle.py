@@ -36,14 +36,6 @@ def last_known(row: Mapping[str, Any]) -> Any:
     return known[0]
 
 
-def uncertain_s(end: pd.Timestamp, alive: pd.Timestamp) -> float:
-    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`.
-
-    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
-    """
-    return max(0.0, (end - alive.floor("s")).total_seconds())
-
-
 def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     """Settle outcomes by the Job controller's events: exact, by the job's uid; one that only events show gets a row."""
     told = events[(events["object_kind"] == "Job") & events["reason"].isin([*FAILED_REASONS, _CREATED, _COMPLETED])]
@@ -206,6 +198,14 @@ def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
     """
     born = [r for r in same_name if r["created_at"] + (ONE_SECOND if r["source"] != "logs" else _AT_ONCE) <= at]
     return born[-1] if born else None
+
+
+def uncertain_s(end: pd.Timestamp, alive: pd.Timestamp) -> float:
+    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`.
+
+    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
+    """
+    return max(0.0, (end - alive.floor("s")).total_seconds())
 
 
 def _settle(row: _Row, at: pd.Timestamp) -> None:
