@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
@@ -29,6 +30,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 VERSIONS: tuple[Literal["2", "3"], ...] = ("2", "3")
 SCRAPE_S = 5
 _MARGIN = pd.Timedelta(seconds=2)  # what the API server tells in whole seconds, and what is heard of a second later
+_NO_TIME = pd.Timedelta(0)
 _TERMINAL = {"succeeded", "failed"}
 
 
@@ -56,6 +58,14 @@ class Told:
     def events(self) -> Path:
         """A dump of the events alone."""
         return self.folder / "events"
+
+    @functools.cached_property
+    def failed_at(self) -> dict[str, pd.Timestamp]:
+        """When the Job controller told in an event that a job failed, by uid."""
+        reasons = {life.uid: life.reason for life in self.lives if life.outcome == "failed"}
+        told = json.loads((self.events / "events.json").read_text())["items"]
+        about = [(e["involvedObject"]["uid"], e["reason"], pd.Timestamp(e["lastTimestamp"])) for e in told]
+        return {uid: at for uid, reason, at in about if reasons.get(uid) == reason}
 
     def attempts(self, name: str, **settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Pull and compute as a user would, in a folder of its own, and return the rows of `attempts`."""
@@ -125,13 +135,19 @@ def _keyed(lives: Sequence[Life]) -> dict[tuple[str, pd.Timestamp], Life]:
     return found
 
 
-def _right_about_its_end(got: dict[str, Any], life: Life) -> None:
-    """Hold what is said of an attempt's end against the truth: each true end lies within what is said of it."""
+def _right_about_its_end(got: dict[str, Any], life: Life, failed_at: Mapping[str, pd.Timestamp]) -> None:
+    """Hold what is said of an attempt's end against the truth, which lies within what is said of it.
+
+    Of a failure the API server tells twice: in the Job's condition and, once that is written, in an event. They differ by
+    a second where one begins between them, and each is to be given as it was told.
+    """
     if got["outcome"] not in _TERMINAL:
         assert pd.isna(got["ended_at"])
         return
-    assert life.ended_at is not None
-    assert abs((got["ended_at"] - life.ended_at).total_seconds()) <= got["end_uncertainty_s"], (got, life)
+    by_event = got["outcome"] == "failed" and got["outcome_source"] == "event"
+    ended_at = failed_at[life.uid] if by_event else life.ended_at
+    assert ended_at is not None
+    assert abs((got["ended_at"] - ended_at).total_seconds()) <= got["end_uncertainty_s"], (got, life)
     # a scrape shows a reason only where kube-state-metrics has it on its list
     assert pd.isna(got["reason"]) or got["reason"] == life.reason, (got, life)
 
@@ -147,6 +163,19 @@ def test_the_story_holds_every_kind_of_end(cluster_story: Told) -> None:
     assert any(life.gone_at for life in lives if life.outcome == "succeeded")  # time to live is over within the story
 
 
+def test_an_event_names_every_failure_and_is_written_soon_after_its_condition(
+    cluster_story: Told, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = [life for life in cluster_story.lives if life.outcome == "failed"]
+    ended = {life.uid: life.ended_at for life in failed if life.ended_at is not None}
+    assert len(ended) == len(failed)
+    assert cluster_story.failed_at.keys() == ended.keys()
+    late = [at - ended[uid] for uid, at in cluster_story.failed_at.items()]
+    assert all(_NO_TIME <= t <= _MARGIN for t in late)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{sum(t > _NO_TIME for t in late)} of {len(late)} events a second after their condition\n")
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_with_events_every_outcome_is_right_and_every_end_to_the_second(cluster_story: Told, version: str) -> None:
     prometheus = {"url": cluster_story.urls[version]}
@@ -158,7 +187,7 @@ def test_with_events_every_outcome_is_right_and_every_end_to_the_second(cluster_
     assert {r["uid"]: r["outcome"] for r in found} == {life.uid: life.outcome for life in known.values()}
     for got in found:
         life = known[got["uid"]]
-        _right_about_its_end(got, life)
+        _right_about_its_end(got, life, cluster_story.failed_at)
         if got["source"] == "prometheus":
             assert got["created_at"] == life.created_at
         if got["outcome"] == "failed":
@@ -177,7 +206,7 @@ def test_without_events_nothing_is_wrong_and_what_a_scrape_saw_is_known(
     assert by_key.keys() <= known.keys()
     for key, got in by_key.items():
         assert got["outcome"] in {known[key].outcome, "superseded", "vanished", "running"}, (got, known[key])
-        _right_about_its_end(got, known[key])
+        _right_about_its_end(got, known[key], cluster_story.failed_at)
     for key, life in known.items():
         if cluster_story.shown(version, life.created_at, life.gone_at):
             assert key in by_key, life
@@ -199,7 +228,7 @@ def test_a_dump_of_kubectl_knows_every_end(cluster_story: Told) -> None:
     assert len(found) == len(known)
     for got in found:
         life = known[got["uid"]]
-        _right_about_its_end(got, life)
+        _right_about_its_end(got, life, cluster_story.failed_at)
         if life.outcome in _TERMINAL:
             assert got["outcome"] == life.outcome, (got, life)
             assert got["end_uncertainty_s"] <= (got["outcome"] == "succeeded")
