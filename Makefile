@@ -24,7 +24,7 @@ slow: $(VENV)/.dev servers
 
 # two minutes of a real control plane, with nothing beside it that would make it late
 test-cluster: $(VENV)/.dev servers cluster
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster tests/test_cluster.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
