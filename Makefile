@@ -6,14 +6,14 @@ DEMO ?= aislot-demo
 # a file's tests stay together, because they share what is dear to make
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test quick slow check servers stack bench bench-compute install wheel clean
+.PHONY: demo test quick slow test-cluster check servers cluster stack bench bench-compute install wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(BIN)/aislot
 	$(BIN)/aislot demo --dir $(DEMO)
 
 test: $(VENV)/.dev servers
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not cluster"
 
 # a developer's loop: no server, no browser, no process
 quick: $(VENV)/.dev
@@ -22,6 +22,10 @@ quick: $(VENV)/.dev
 slow: $(VENV)/.dev servers
 	$(PYTEST) -m slow
 
+# two minutes of a real control plane, with nothing beside it that would make it late
+test-cluster: $(VENV)/.dev servers cluster
+	$(BIN)/python -m pytest -m cluster tests/test_cluster.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,7 +33,10 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 servers: $(VENV)/.dev
-	$(BIN)/python -m tests.servers.build
+	$(BIN)/python -m tests.servers.build servers
+
+cluster: $(VENV)/.dev
+	$(BIN)/python -m tests.servers.build cluster
 
 stack: servers
 	$(BIN)/python -m tests.world.stack

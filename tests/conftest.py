@@ -22,7 +22,7 @@ hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI") == "true":
     hypothesis.settings.load_profile("ci")
 
-_LIVE = {"loki_server", "loki_with", "new_loki", "prometheus_server", "new_prometheus"}
+_LIVE = {"loki_server", "loki_with", "new_loki", "prometheus_server", "new_prometheus", "cluster_story"}
 _SKIPPED = "not run: "
 _Had = TypeVar("_Had")
 

@@ -56,6 +56,14 @@ def test_a_success_has_the_instants_that_the_job_itself_shows() -> None:
     assert pd.isna(got["reason"])
 
 
+def test_what_is_said_of_an_end_holds_for_the_second_to_which_the_api_server_cuts_it() -> None:
+    when = every(30, "09:00:10.600", "10:00")
+    got = one(scraped(Life("09:10:03", "09:14:40.900", "failed"), when=when))
+    told = at("09:14:40")  # before the last scrape that shows it without an end
+    assert got["ended_at"] == at("09:15:10.600")
+    assert (got["ended_at"] - told).total_seconds() == got["end_uncertainty_s"] == 30.6
+
+
 def test_a_failure_is_dated_by_the_first_scrape_that_shows_it_and_says_how_late_that_may_be() -> None:
     got = one(scraped(Life("09:10:03", "09:14:58", "failed", reason="DeadlineExceeded")))
     assert (got["ended_at"], got["end_uncertainty_s"]) == (at("09:15:10"), 30)

@@ -18,7 +18,15 @@ from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import JobKind, Phrase, kind_of
 from pipeline.signals import coverage
-from pipeline.signals.attempts_settle import LATE_LINE, ONE_SECOND, by_events, by_lines, by_pods, last_known
+from pipeline.signals.attempts_settle import (
+    LATE_LINE,
+    ONE_SECOND,
+    by_events,
+    by_lines,
+    by_pods,
+    last_known,
+    uncertain_s,
+)
 
 KEY = ["namespace", "job_name", "created_at"]
 TERMINAL = ("succeeded", "failed")
@@ -103,7 +111,7 @@ def _from_scrapes(r: dict[str, Any]) -> dict[str, Any]:
     if pd.notna(r["completed"]):
         return row | {"ended_at": _instant(r["completed"]), "end_uncertainty_s": 0.0}
     alive = next(t for t in (r["alive"], row["started_at"], r["created_at"]) if not _blank(t))
-    row |= {"ended_at": r["end_seen"], "end_uncertainty_s": max(0.0, (r["end_seen"] - alive).total_seconds())}
+    row |= {"ended_at": r["end_seen"], "end_uncertainty_s": uncertain_s(r["end_seen"], alive)}
     if not succeeded:
         row["reason"] = r["reason"] if isinstance(r["reason"], str) else None
     return row

@@ -222,6 +222,14 @@ def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
     return born[-1] if born else None
 
 
+def uncertain_s(end: pd.Timestamp, alive: pd.Timestamp) -> float:
+    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`.
+
+    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
+    """
+    return max(0.0, (end - alive.floor("s")).total_seconds())
+
+
 def _settle(row: _Row, at: pd.Timestamp) -> None:
     """Let a line say that an attempt failed: with an end where it had none, with an earlier one than a scrape's.
 
@@ -234,7 +242,7 @@ def _settle(row: _Row, at: pd.Timestamp) -> None:
     if isinstance(seen, pd.Timestamp) and seen > at:
         return
     alive = max(t for t in (seen, row.get("started_at"), row["created_at"]) if isinstance(t, pd.Timestamp) and t <= at)
-    row |= {"outcome": "failed", "ended_at": at, "end_uncertainty_s": (at - alive).total_seconds()}
+    row |= {"outcome": "failed", "ended_at": at, "end_uncertainty_s": uncertain_s(at, alive)}
     row["outcome_source"] = row["outcome_source"] if known else "line"
 
 

