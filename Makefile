@@ -6,7 +6,7 @@ DEMO ?= aislot-demo
 # a file's tests stay together, because they share what is dear to make
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test quick slow check servers stack bench install wheel clean
+.PHONY: demo test quick slow check servers stack bench bench-compute install wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(BIN)/aislot
@@ -36,6 +36,9 @@ stack: servers
 
 bench: servers
 	$(BIN)/python -m tests.bench
+
+bench-compute: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.compute
 
 install: $(BIN)/aislot
 

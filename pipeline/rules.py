@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.model import seconds_of
+
 CACHE, BUILD_REF, OTHER = "cache", "build-ref", "other"
 
 
@@ -83,7 +85,15 @@ class Objective:
     freeze_at: float | None = None  # share of the budget spent within freeze_within_s that freezes risky changes
     freeze_within_s: float | None = None
     stabilise_at: float | None = None
+    burn_fast: Sequence[str] = ()  # two windows, short and long: what burns over both of them burns
+    burn_slow: Sequence[str] = ()
+    burn_minimum: int = 0  # finished attempts from which a burn rate is judged
     runbook: str = ""
+
+    def __post_init__(self) -> None:
+        for pair in (self.burn_fast, self.burn_slow):
+            if len(pair) not in {0, 2} or any(seconds_of(w) <= 0 for w in pair):
+                raise ValueError("burn_fast and burn_slow are two windows each, a short and a long one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,11 @@ BOOL = pa.bool_()
 STRS = pa.list_(pa.string())
 INTS = pa.list_(pa.int64())
 MAP = pa.map_(pa.string(), pa.string())
+# one window of a pair over which an objective's budget burns: at the day's end, and at the day's worst instant
+BURN = pa.struct(
+    [("pair", STR), ("window", STR), ("failed", I64), ("total", I64), ("burn", F64)]
+    + [("worst_failed", I64), ("worst_total", I64), ("worst", F64), ("worst_at", TS)]
+)
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,15 @@ _ALL = [
         "incidents",
         [("started_at", TS), ("incident_id", STR), ("class", STR), ("signatures", STRS), ("ended_at", TS)]
         + [("first_success_at", TS), ("mttr_s", F64), ("failures", I64), ("runs", STRS), ("issues", INTS)]
-        + [("detected_by", STR), ("detection_delay_s", F64)],
+        + [("detected_by", STR), ("detection_delay_s", F64), ("successes_in_a_row", I64), ("quiet_for_s", F64)]
+        + [("recovered_by", STR), ("recovered_by_run", STR), ("state", STR), ("excluded_by", STR)],
         order=("started_at", "incident_id"),
         key=("incident_id",),
     ),
     _table(
         "alert_audit",
         [("expected_start", TS), ("expected_end", TS), ("actual_start", TS), ("actual_end", TS), ("alert", STR)]
-        + [("verdict", STR), ("delay_s", F64)],
+        + [("verdict", STR), ("delay_s", F64), ("silenced", STR), ("dedup_key", STR)],
         order=("expected_start", "actual_start", "alert"),
         dated_by=("expected_start", "actual_start"),
     ),
@@ -132,7 +138,10 @@ _ALL = [
     _table(
         "slo",
         [("day", TS), ("slo", STR), ("window", STR), ("good", I64), ("total", I64), ("ratio", F64)]
-        + [("objective_ratio", F64), ("budget_spent_ratio", F64), ("policy", STR)],
+        + [("objective_ratio", F64), ("budget_spent_ratio", F64), ("policy", STR), ("failures_left", I64)]
+        + [("burn_fast", F64), ("burn_fast_worst", F64), ("burn_fast_worst_at", TS), ("burn_slow", F64)]
+        + [("burn_slow_worst", F64), ("burn_slow_worst_at", TS), ("burn", pa.list_(BURN))]
+        + [("missing_days", STRS), ("command", STR)],
         order=("day", "slo", "window"),
     ),
     # the same: what failures of a day share, what is new of it, where levels are not as they should be
@@ -179,6 +188,13 @@ _ALL = [
         internal=True,
     ),
     _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
+    _table(
+        "pod_ends",
+        [("completed_at", TS), ("namespace", STR), ("pod", STR), ("job_name", STR), ("job_uid", STR)],
+        order=("completed_at", "namespace", "pod"),
+        key=("completed_at", "namespace", "pod", "job_name", "job_uid"),
+        internal=True,
+    ),
     _table(
         "job_snapshots",
         [("snapshot_at", TS), ("namespace", STR), ("job_name", STR), ("uid", STR), ("created_at", TS)]

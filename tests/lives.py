@@ -128,6 +128,15 @@ def events(lives: Iterable[Life]) -> pd.DataFrame:
     return table("events", *rows)
 
 
+def pod_ends(*when: str, job: str = JOB) -> pd.DataFrame:
+    """Return the completions of a job's pods."""
+    rows = [
+        {"completed_at": at(t), "namespace": NAMESPACE, "pod": f"{job}-{i:05d}", "job_name": job}
+        for i, t in enumerate(when)
+    ]
+    return table("pod_ends", *rows)
+
+
 def said(when: str | pd.Timestamp, text: str, job: str = JOB) -> dict[str, Any]:
     """Return a line of the control-plane that says this of a job."""
     return line(when, line=text.format(job), job=job, kind="build")
@@ -139,6 +148,7 @@ def put_together(
     listed: pd.DataFrame | None = None,
     told: pd.DataFrame | None = None,
     logged: pd.DataFrame | None = None,
+    ended: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the attempts that this evidence shows; jobs were asked for from the first scrape to the last."""
     asked = (Window(min(scraped).value, max(scraped).value + 1),) if scraped else ()
@@ -149,6 +159,7 @@ def put_together(
         schemas.empty_frame("events") if told is None else told,
         lines() if logged is None else logged,
         asked,
+        schemas.empty_frame("pod_ends") if ended is None else ended,
     )
     return reconstruct(evidence, RULES.job_kinds, RULES.phrases)
 

@@ -34,6 +34,7 @@ SOURCES = (
 )
 DOCS = "https://example.com/codex-k8s/blob/main"
 MADE_AT = ns("00:20", 1)
+WATCH = incidents.Watch(86400.0, [DAY])
 
 
 def complete(
@@ -105,6 +106,17 @@ def past(n: int = 7) -> list[Row]:
     return out
 
 
+def burning(*, known: bool) -> list[Row]:
+    """Return burn rates: of a young lake only what looks back on the day alone."""
+    rows: list[Row] = [
+        {"pair": "fast", "window": "15m", "failed": 0, "total": 2, "burn": None}
+        | {"worst_failed": 3, "worst_total": 5, "worst": 60.0, "worst_at": at("09:14:31")},
+        {"pair": "fast", "window": "6h", "failed": 0, "total": 44, "burn": 0.0}
+        | {"worst_failed": 12, "worst_total": 60, "worst": 20.0, "worst_at": at("09:30")},
+    ]
+    return rows if known else [r | dict.fromkeys(["worst_failed", "worst_total", "worst", "worst_at"]) for r in rows]
+
+
 def objectives(good: int | None, total: int | None, recovered: tuple[int, int] | None) -> pd.DataFrame:
     """Return `slo`: build availability of good of total, and incidents that recovered in time."""
     ratio = good / total if good is not None and total else None
@@ -112,11 +124,16 @@ def objectives(good: int | None, total: int | None, recovered: tuple[int, int] |
     policy = None if spent is None else "stabilise" if spent > 0.8 else "ok"
     row = {"day": at("00:00"), "window": "7d"}
     in_time, cases = recovered or (None, None)
+    lacking: Row = {"missing_days": [], "failures_left": None}
+    if total is None:
+        lacking["missing_days"] = [str(DATE - dt.timedelta(days=n)) for n in range(6, 2, -1)]
+        lacking["command"] = f"aislot pull --since 2026-02-20 --until 2026-02-24 && aislot compute --date {DATE}"
+    row |= lacking
     return table(
         "slo",
         row
         | {"slo": "build_availability", "good": good, "total": total, "ratio": ratio, "objective_ratio": 0.99}
-        | {"budget_spent_ratio": spent, "policy": policy},
+        | {"budget_spent_ratio": spent, "policy": policy, "burn": burning(known=total is not None)},
         row
         | {"slo": "recovery", "good": in_time, "total": cases, "objective_ratio": 1.0}
         | {"ratio": in_time / cases if cases and in_time is not None else None},
@@ -159,7 +176,7 @@ def day(
     """Return a day's report data: what the pipeline's own functions make of attempts and lines."""
     gaps = {c.what: list(c.gaps) for c in coverage if c.configured}
     found = failures.failures(jobs, told, DAY, RULES.signatures, RULES.phrases, KINDS)
-    cases = incidents.incidents(found, jobs, fired, table("issue_runs"), RULES.alerts, 1800.0, 300.0)
+    cases = incidents.incidents(found, jobs, fired, table("issue_runs"), RULES.alerts, 1800.0, 300.0, WATCH)
     expected = alerts.expected(RULES.alerts, jobs, told, cases, DAY)
     audited = alerts.audit(expected, fired, DAY, 300.0, gaps)
     if "alerts" not in gaps:
@@ -245,8 +262,12 @@ def red() -> ReportData:
         "09:15", "manifest-unknown", level="INFO", line="cache probe failed: MANIFEST_UNKNOWN for `cache/9c41`"
     )
     quiet = levels.breaches(lines(probe), RULES.signatures, RULES.phrases, DAY)
-    promised = objectives(1291, 1316, (2, 3))
-    return day(jobs, told, coverage, history, promised, earlier=earlier, level_breaches=quiet)
+    release: Row = {"kind": "maintenance", "start": "2026-02-26T02:00:00Z", "end": "2026-02-26T03:00:00Z"}
+    release |= {"who": "sre-anna", "why": "release 1.42.0", "confirmed_by": "", "holds": True}
+    release |= {"attempts": 2, "incidents": ["i-0123456789"]}
+    rumour = release | {"kind": "outage", "why": "quay.io", "holds": False, "attempts": 0, "incidents": []}
+    more: Row = {"earlier": earlier, "exclusions": [release, rumour], "left_out": (2, 1), "level_breaches": quiet}
+    return day(jobs, told, coverage, history, objectives(1291, 1316, (2, 3)), **more)
 
 
 @cache

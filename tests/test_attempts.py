@@ -19,6 +19,7 @@ from tests.lives import (
     every,
     one,
     outcomes,
+    pod_ends,
     put_together,
     rows,
     said,
@@ -74,14 +75,21 @@ def test_a_success_without_its_time_is_as_uncertain_as_a_failure() -> None:
 
 def test_a_pods_completion_is_nearer_to_a_failures_end_than_the_scrape() -> None:
     shown = samples([Life("09:10:03", "09:14:58", "failed")], HOUR)
-    seen = shown[shown["metric"] == "failed_condition"].assign(metric="pod_completed", reason=None)
-    seen["value"] = at("09:14:57").value / 1e9
-    of_an_earlier_attempt = seen.assign(value=at("09:09:00").value / 1e9)
-    for more in (seen, pd.concat([seen, of_an_earlier_attempt])):
-        got = one(put_together(pd.concat([shown, more], ignore_index=True), HOUR))
+    for ended in (["09:14:57"], ["09:09:00", "09:14:57"]):  # the first is of an attempt before
+        got = one(put_together(shown, HOUR, ended=pod_ends(*ended)))
         assert (got["ended_at"], got["end_uncertainty_s"], got["outcome_source"]) == (at("09:14:57"), 2, "pod")
-    got = one(put_together(pd.concat([shown, of_an_earlier_attempt], ignore_index=True), HOUR))
-    assert (got["ended_at"], got["outcome_source"]) == (at("09:15:10"), "sample")
+    for other in ("09:09:00", "09:15:11", "09:12:00"):  # before it, after its end was seen, long before it ended
+        got = one(put_together(shown, HOUR, ended=pod_ends(other)))
+        assert (got["ended_at"], got["outcome_source"]) == (at("09:15:10"), "sample")
+
+
+def test_a_pods_completion_tells_no_outcome() -> None:
+    shown = samples([Life("09:10:03", "09:14:58", "failed", gone="09:14:59")], HOUR)
+    got = one(put_together(shown, HOUR, ended=pod_ends("09:14:57")))
+    assert (got["outcome"], pd.isna(got["ended_at"])) == ("vanished", True)
+    done = samples([Life("09:10:03", "09:14:58")], HOUR)
+    got = one(put_together(done, HOUR, ended=pod_ends("09:14:57")))
+    assert (got["ended_at"], got["outcome_source"]) == (at("09:14:58"), "sample")
 
 
 def test_a_retry_under_one_name_is_an_attempt_of_its_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from pipeline import catalog, schemas
 from pipeline.lake.tables import union
 from pipeline.model import NS, Window
 from pipeline.signals.attempts import Evidence, reconstruct, upsert
-from pipeline.sources import kubectl, prometheus
+from pipeline.sources import kubectl, pods, prometheus
 from pipeline.sources.prometheus import Series
 from tests import recorded
 from tests.tables import lines
@@ -44,7 +44,7 @@ EVENTS = kubectl.events(recorded.load("events.json")["items"])
 SNAPSHOTS = pa.concat_tables(
     [kubectl.snapshot(recorded.load(f"jobs-{n}.json")["items"]).rows for n in (1, 2, 3, 4)],
 )
-NO_SNAPSHOTS, NO_EVENTS = schemas.empty("job_snapshots"), schemas.empty("events")
+NO_SNAPSHOTS, NO_EVENTS, NO_PODS = (schemas.empty(t) for t in ("job_snapshots", "events", "pod_ends"))
 _AT = SCRAPES["ts"].cast(pa.int64()).to_pylist()
 ASKED = Window(_AT[0], _AT[-1] + 1)
 
@@ -71,6 +71,7 @@ def put_together(
     snapshots: pa.Table = NO_SNAPSHOTS,
     events: pa.Table = NO_EVENTS,
     until: int = ASKED.end,
+    ended: pa.Table = NO_PODS,
 ) -> pd.DataFrame:
     def known(table: pa.Table, column: str = "ts") -> pd.DataFrame:
         return schemas.to_frame(table.filter(pc.less(table[column].cast(pa.int64()), until)))
@@ -82,6 +83,7 @@ def put_together(
         known(events),
         lines(),
         (Window(ASKED.start, until),),
+        known(ended, "completed_at"),
     )
     return reconstruct(evidence, RULES.job_kinds, RULES.phrases)
 
@@ -135,23 +137,34 @@ def test_scrapes_date_a_success_exactly_and_a_failure_within_what_they_say() -> 
             assert late == 0 or got["outcome"] == "failed"
 
 
-def test_a_pods_completion_dates_a_failure_within_two_seconds() -> None:
-    owners = {s.labels["pod"]: s.labels["owner_name"] for s in series(lambda m: m["__name__"] == "kube_pod_owner")}
-    ended = (
-        Series(
-            {"__name__": "pod_completed", "namespace": "codex-k8s-prod", "job_name": owners[s.labels["pod"]]}, s.at, v
-        )
-        for s in series(lambda m: m["__name__"] == "kube_pod_completion_time")
-        for v in [s.values]  # noqa: PD011 - a field of ours
-    )
-    found = put_together(pa.concat_tables([SAMPLES, prometheus.job_samples(ended, NAMESPACES)]))
+@pytest.mark.parametrize(
+    ("told", "snapshots", "dated"),
+    [
+        (("completion_time", "owner"), NO_SNAPSHOTS, 12),
+        (("completion_time", "owner", "labels"), NO_SNAPSHOTS, 12),
+        (("completion_time", "labels"), SNAPSHOTS, 11),  # by the jobs' uids, of which snapshots tell these
+    ],
+)
+def test_a_pods_completion_dates_a_failure_within_two_seconds(
+    told: Sequence[str], snapshots: pa.Table, dated: int
+) -> None:
+    ended = pods.pod_ends(series(lambda m: m["__name__"] in {f"kube_pod_{t}" for t in told}), NAMESPACES)
+    found = put_together(snapshots=_without_ends(snapshots), ended=ended)
     assert counts(found) == counts(attempts("scrapes"))
     by_pod, known = found[found["outcome_source"] == "pod"], truth()
-    assert len(by_pod) == 12  # the thirteenth ran out of time, and its pod was taken away
+    assert len(by_pod) == dated  # the thirteenth ran out of time, and its pod was taken away
     assert set(by_pod["outcome"]) == {"failed"}
     for key, got in keyed(by_pod).items():
         late = (pd.Timestamp(known[key]["ended"]) - got["ended_at"]).total_seconds()
         assert 0 <= late <= got["end_uncertainty_s"] == 2
+
+
+def _without_ends(snapshots: pa.Table) -> pa.Table:
+    """Return what snapshots tell of the jobs' uids alone."""
+    for column in ("completed_at", "failed_at"):
+        nothing = pa.nulls(snapshots.num_rows, schemas.TS)
+        snapshots = snapshots.set_column(snapshots.schema.get_field_index(column), column, nothing)
+    return snapshots
 
 
 def test_snapshots_alone_know_what_stood_in_them() -> None:

@@ -29,6 +29,7 @@ PLACEHOLDERS = {
     "fetch_lines": {"selector"},
     "lines_counted": {"at", "range", "selector"},
     "job_samples_counted": {"namespace_label", "namespaces", "range"},
+    "pod_ends": {"namespace_label", "namespaces", "range"},
     "samples_counted": {"samples"},
     "series_counted": {"series"},
     "job_samples": {"namespace_label", "namespaces", "range"},

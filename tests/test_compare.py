@@ -22,6 +22,7 @@ from pipeline.signals import failures, incidents, levels, templates
 from pipeline.steps.compare import Compared, compare
 from pipeline.steps.compute import log_lines
 from pipeline.steps.context import Context
+from tests.report_data import WATCH
 from tests.small_lake import RULES
 from tests.world.world import World
 
@@ -51,7 +52,7 @@ class Site:
         lines = log_lines(ctx, world.day, attempts)
         found = failures.failures(attempts, lines, world.day, RULES.signatures, RULES.phrases, RULES.golden_kinds())
         none = schemas.empty_frame("alerts"), schemas.empty_frame("issue_runs")
-        cases = incidents.incidents(found, attempts, *none, RULES.alerts, 1800.0, 300.0)
+        cases = incidents.incidents(found, attempts, *none, RULES.alerts, 1800.0, 300.0, WATCH)
         return cls(world, ctx, attempts, lines, found, cases)
 
     def compared(self) -> Compared:

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import catalog, schemas
-from pipeline.signals.incidents import incidents
-from tests.tables import at, attempt, attempts, table
+from pipeline.signals.incidents import Watch, incidents
+from tests.tables import DAY, at, attempt, attempts, span, table
 
 RULES = catalog.load().alerts
 BURST, BUILD_REF = "AI_SLOT_BUILD_FAILURE_BURST", "AI_SLOT_CODEGEN_CHECK_BUILD_REF_INVALID"
 QUIET, TOLERANCE = 1800.0, 300.0
+WATCH = Watch(86400.0)
 
 
 def _failure(when: str | pd.Timestamp, name: str = "cache", **more: Any) -> dict[str, Any]:
@@ -32,9 +33,10 @@ def _incidents(
     fired: Sequence[Mapping[str, Any]] = (),
     said: Sequence[Mapping[str, Any]] = (),
     quiet_s: float = QUIET,
+    watch: Watch = WATCH,
 ) -> pd.DataFrame:
     alerts, links = table("alerts", *fired), table("issue_runs", *said)
-    return incidents(table("failures", *failed), attempts(*ran), alerts, links, RULES, quiet_s, TOLERANCE)
+    return incidents(table("failures", *failed), attempts(*ran), alerts, links, RULES, quiet_s, TOLERANCE, watch)
 
 
 def _one(*args: Any, **more: Any) -> dict[str, Any]:
@@ -157,6 +159,45 @@ def test_when_nobody_noticed_both_are_unknown() -> None:
     assert pd.isna(got["detection_delay_s"])
 
 
+# the proof that it is over
+
+
+RAN = [attempt("09:01", f"09:{m}", o) for m, o in ((11, "succeeded"), (12, "succeeded"), (20, "failed"))]
+RAN += [attempt("09:01", "09:40", job_name="another"), attempt("09:02", "09:15", "failed", "mirror")]
+
+
+@pytest.mark.parametrize(
+    ("known", "proof"),
+    [
+        ([], (None, None, "provisional")),
+        ([("09:00", "09:10")], (None, None, "provisional")),
+        ([("09:00", "09:11:30")], (1, 90, "provisional")),
+        ([("09:00", "10:00")], (2, 3000, "provisional")),  # a failure of whatever breaks the row
+        ([("09:00", "09:11"), ("09:12", "12:00")], (1, 60, "provisional")),
+        ([("09:00", "10:10"), ("10:10", "12:00")], (2, 3660, "confirmed")),  # watched for an hour after its end
+        ([("09:05", "10:11")], (2, 3660, "confirmed")),
+        ([("09:05", "10:10:59")], (2, 3659, "provisional")),
+    ],
+)
+def test_recovery_is_proven_as_far_as_everything_is_known(
+    known: list[tuple[str, str]], proof: tuple[int | None, float | None, str]
+) -> None:
+    watch = Watch(3600.0, [span(*k) for k in known])
+    got = _one([_failure("09:00"), _failure("09:10")], RAN, watch=watch)
+    found = [None if pd.isna(got[c]) else got[c] for c in ("successes_in_a_row", "quiet_for_s", "state")]
+    assert tuple(found) == proof
+    assert got["recovered_by"] == RAN[0]["job_name"]
+
+
+def test_what_came_back_within_the_watch_is_never_confirmed_and_tells_for_how_long_it_was_quiet() -> None:
+    watch = Watch(3600.0, [DAY])
+    got = _incidents([_failure("09:10"), _failure("10:00"), _failure("12:00", "build-ref")], RAN, watch=watch)
+    assert got["state"].tolist() == ["provisional", "open", "open"]
+    assert got["quiet_for_s"].tolist()[:2] == [3000.0, 14 * 3600.0]
+    assert got["successes_in_a_row"].tolist() == [2, 0, 0]
+    assert pd.isna(got["recovered_by"][1])
+
+
 minutes = st.integers(0, 2000)
 some_failures = st.lists(st.tuples(minutes, st.sampled_from(["cache", "build-ref", "other"])), max_size=12, unique=True)
 some_ends = st.lists(
@@ -209,6 +250,12 @@ def test_the_order_of_rows_changes_nothing(
     rows, ran = table("failures", *_rows(failed)), attempts(*(attempt(_at(m - 1), _at(m), o, k) for m, k, o in ends))
     none = table("alerts"), table("issue_runs")
     mixed = incidents(
-        rows.sample(frac=1, random_state=seed), ran.sample(frac=1, random_state=seed), *none, RULES, QUIET, TOLERANCE
+        rows.sample(frac=1, random_state=seed),
+        ran.sample(frac=1, random_state=seed),
+        *none,
+        RULES,
+        QUIET,
+        TOLERANCE,
+        WATCH,
     )
-    pd.testing.assert_frame_equal(mixed, incidents(rows, ran, *none, RULES, QUIET, TOLERANCE))
+    pd.testing.assert_frame_equal(mixed, incidents(rows, ran, *none, RULES, QUIET, TOLERANCE, WATCH))

@@ -378,3 +378,59 @@ def test_the_same_series_is_counted_once_a_slice() -> None:
     series = [(job(), [(n * 3_600_000, "1") for n in range(12)])]
     found = FakePrometheus(series).client().series(QUERY, Window(START, START + 2 * SLICE_NS))
     assert Counter(len(s.at) for s in found) == {3: 2, 6: 1}
+
+
+def exported(body: str, counted: int) -> tuple[Prometheus, list[tuple[str, Form]]]:
+    """Return the client of a VictoriaMetrics that exports this, and what it is asked."""
+    asked: list[tuple[str, Form]] = []
+
+    def answer(path: str, form: Form) -> Any:
+        asked.append((path, form))
+        if path == "/api/v1/export":
+            return Reply(200, {}, body.encode())
+        return success([{"metric": {}, "value": [0, str(counted)]}], "vector")
+
+    return Prometheus(Answers(answer, "prometheus"), {"nocache": "1"}, export=True), asked
+
+
+def test_victoriametrics_gives_raw_samples_by_its_own_export() -> None:
+    lines = [
+        {"metric": job(), "values": [1, None, 3], "timestamps": [START_MS, START_MS + 1, START_MS + 2]},
+        {"metric": job("kube_job_failed"), "values": [1], "timestamps": [START_MS + 3_600_000]},
+    ]
+    client, asked = exported("\n".join(map(json.dumps, lines)) + "\n", 3)
+    found = list(client.series(QUERY, HOUR))
+    assert [(s.labels["__name__"], s.at.tolist(), s.values.tolist()) for s in found] == [
+        ("kube_job_created", [START_MS, START_MS + 2], [1, 3]),
+        ("kube_job_failed", [], []),  # one at the very end is of the next window
+    ]
+    ends = {"start": f"{START_MS // 1000}.000", "end": f"{START_MS // 1000 + 3599}.999"}
+    assert asked[0] == ("/api/v1/export", {"match[]": "kube_job_created", **ends})
+    assert asked[1][1]["query"].startswith("sum(count_over_time(")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"metric": {}',
+        '{"values": [1], "timestamps": [1]}',
+        '{"metric": {}, "values": [1], "timestamps": []}',
+        "[]",
+    ],
+)
+def test_what_is_no_export_is_refused(body: str) -> None:
+    client, _ = exported(body, 1)
+    with pytest.raises(SourceError, match="no export of VictoriaMetrics"):
+        list(client.series(QUERY, HOUR))
+
+
+def test_parameters_go_with_every_query() -> None:
+    asked: list[Form] = []
+
+    def answer(_: str, form: Form) -> Any:
+        asked.append(form)
+        return success([], "vector" if form["query"].startswith("sum") else "matrix")
+
+    client = Prometheus(Answers(answer, "prometheus"), {"dedup": "false"})
+    assert list(client.series(QUERY, HOUR)) == []
+    assert [form["dedup"] for form in asked] == ["false", "false"]

@@ -12,7 +12,8 @@ import pytest
 from pipeline import catalog
 from pipeline.errors import SourceError, TooLarge
 from pipeline.model import NS, Window
-from pipeline.sources import prometheus
+from pipeline.settings import Settings
+from pipeline.sources import pods, prometheus
 from pipeline.sources.http import Door, Endpoint
 from pipeline.sources.prometheus import Prometheus, Question
 from tests.servers.remote_write import Sample
@@ -33,7 +34,7 @@ def question(namespace: str) -> Question:
 
 
 def client(server: PrometheusServer) -> Prometheus:
-    return Prometheus(Door("prometheus", Endpoint(server.url)))
+    return Prometheus(Door("prometheus", Endpoint(server.url)), Settings().prometheus.parameters)
 
 
 def write(server: PrometheusServer, namespace: str, samples: Sequence[Sample], **labels: str) -> None:
@@ -98,6 +99,32 @@ def test_an_instant_query_gives_the_label_sets_of_a_target(prometheus_server: Pr
     query = 'group by (job, exported_namespace) (last_over_time(kube_job_info{namespace="target"}[3600s]))'
     assert client(prometheus_server).instant(Question(query, f"count({query})"), HOUR.end - 1) == [
         {"job": "ksm", "exported_namespace": "prod"}
+    ]
+
+
+@pytest.mark.parametrize("exported", ["", "exported_"])
+def test_pods_are_joined_to_their_jobs_by_owner_and_label(prometheus_server: PrometheusServer, exported: str) -> None:
+    namespace = f"{exported}pods"
+    ended = START_MS // 1000 + 57
+    for pod, instance in (("a", "one"), ("a", "two"), ("b", "one"), ("c", "one")):
+        own = {f"{exported}namespace": namespace, f"{exported}pod": pod, "uid": f"uid-{pod}", "instance": instance}
+        own |= {"namespace": "monitoring", "pod": "kube-state-metrics-0"} if exported else {}
+        shown: dict[str, tuple[int, dict[str, str]]] = {"kube_pod_completion_time": (ended, {})}
+        shown |= {"kube_pod_owner": (1, {"owner_kind": "Job", "owner_name": "job-a"})} if pod == "a" else {}
+        shown |= {"kube_pod_labels": (1, {"label_batch_kubernetes_io_controller_uid": "u"})} if pod == "b" else {}
+        for name, (value, more) in shown.items():
+            samples = [(t, float(value)) for t in range(60_000, 660_000, 30_000)]
+            labels = {"namespace": namespace} | own | more | {"__name__": name}
+            prometheus_server.remote_write([(labels, [(START_MS + t, v) for t, v in samples])])
+    values = {"range": RANGE, "namespace_label": catalog.Raw(f"{exported}namespace"), "namespaces": namespace}
+    text = catalog.render(QUERIES["pod_ends"], **values)
+    counted = catalog.render(QUERIES["series_counted"], series=catalog.Raw(text))
+    found = list(client(prometheus_server).last(Question(text, counted), HOUR))
+    assert all(len(s.at) == 1 for s in found)
+    rows = pods.pod_ends(found, [namespace]).to_pylist()
+    assert [(r["pod"], r["job_name"], r["job_uid"], r["completed_at"].value // NS) for r in rows] == [
+        ("a", "job-a", None, ended),
+        ("b", None, "u", ended),
     ]
 
 

@@ -105,6 +105,9 @@ def test_a_users_pattern_is_found_in_the_texts_that_it_is_in(pattern: str, any_c
             [0, 1, 2, 3 + 1, 5],
         ),  # what lies across two texts may be found too
         ("^ab", ["ab", "xab", "abx", "", "a", "b"], [0, 2]),
+        (r"\d+$", ["", "", "", "INFOINFOINFO7", ""], [3]),  # one byte before the end of all
+        (r"\d+$", ["INFOINFOINFOINFO7"], [0]),
+        ("^$", ["x"], []),
         ("ab$", ["ab", "xab", "abx", "", "a", "b"], [0, 1]),
         ("^$", ["", "a", "", "", "b", ""], [0, 2, 3, 5]),
         (r"\ba", ["a", "a", "ba", "b a"], [0, 1, 3]),

@@ -45,6 +45,7 @@ DTYPES = {
     schemas.STRS: "object",
     schemas.INTS: "object",
     schemas.MAP: "object",
+    pa.list_(schemas.BURN): "object",
 }
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=5)
 _INT = st.integers(-(2**63), 2**63 - 1)
@@ -58,6 +59,9 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     schemas.INTS: st.lists(_INT, max_size=3),
     schemas.MAP: st.dictionaries(_TEXT, _TEXT, max_size=3).map(lambda d: sorted(d.items())),
 }
+VALUES[pa.list_(schemas.BURN)] = st.lists(
+    st.fixed_dictionaries({f.name: st.none() | VALUES[f.type] for f in schemas.BURN}), max_size=2
+)
 
 
 @st.composite
@@ -158,6 +162,8 @@ def test_frames_as_computations_leave_them_are_taken() -> None:
             "more": ["left", "out"],
         }
     )
+    proof = ("successes_in_a_row", "quiet_for_s", "recovered_by", "recovered_by_run", "state", "excluded_by")
+    frame = frame.assign(**dict.fromkeys(proof))
     early, late = schemas.rows_of(schemas.tidy("incidents", frame))
     assert (early["incident_id"], late["incident_id"]) == ("a", "b")
     assert (late["signatures"], late["runs"], late["issues"], late["failures"]) == (["x"], ["r"], [205], 1)

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from pipeline import catalog, schemas
 from pipeline.model import Window
-from pipeline.signals.slo import Excluded, Objectives, objectives
+from pipeline.signals.slo import Exclusion, LeftOut, Objectives, excluded_by, objectives
 from tests.tables import DATE, DAY, at, attempt, attempts, ns, span, table
 
 RULES = catalog.load().objectives
 AVAILABILITY = next(r for r in RULES if r.name == "build_availability")
 WEEK = {DATE - dt.timedelta(days=i) for i in range(7)}
 LATER = ns("12:00", 1)
+RELEASE = Exclusion("maintenance", span("09:00", "10:00"), "anna", "release")
+OUTAGE = Exclusion("outage", span("09:00", "10:00"), "anna", "quay.io", "their status page")
 
 
 def _objectives(ran: pd.DataFrame, cases: pd.DataFrame | None = None, **more: Any) -> Objectives:
-    what: dict[str, Any] = {"rules": RULES, "pulled": WEEK, "excluded": Excluded(), "now": LATER} | more
+    what: dict[str, Any] = {"rules": RULES, "pulled": WEEK, "entries": (), "now": LATER} | more
     cases = table("incidents") if cases is None else cases
     return objectives(ran, cases, day=DAY, **what)
 
@@ -195,7 +197,7 @@ def test_what_lies_in_a_maintenance_is_left_out_and_counted() -> None:
         attempt("09:10", None, "superseded"),
     )
     cases = table("incidents", _incident("09:30", 60), _incident("11:00", 60))
-    found = _objectives(ran, cases, excluded=Excluded(maintenance=[span("09:00", "10:00")]))
+    found = _objectives(ran, cases, entries=[RELEASE])
     row = _row(found, "build_availability")
     assert (row["good"], row["total"]) == (0, 1)
     assert _row(found, "recovery")["total"] == 1
@@ -204,7 +206,7 @@ def test_what_lies_in_a_maintenance_is_left_out_and_counted() -> None:
 
 def test_an_outage_of_a_registry_leaves_out_incidents_and_no_attempts() -> None:
     cases = table("incidents", _incident("09:30", None))
-    found = _objectives(attempts(*_many(0, 1)), cases, excluded=Excluded(outages=[span("09:00", "10:00")]))
+    found = _objectives(attempts(*_many(0, 1)), cases, entries=[OUTAGE])
     assert _row(found, "build_availability")["total"] == 1
     assert _row(found, "recovery")["total"] == 0
     assert _left_out(found) == (0, 1)
@@ -212,15 +214,60 @@ def test_an_outage_of_a_registry_leaves_out_incidents_and_no_attempts() -> None:
 
 def test_what_is_outside_every_window_is_not_counted_as_left_out() -> None:
     ran = attempts(*_many(0, 1, -8))
-    assert _left_out(_objectives(ran, excluded=Excluded(maintenance=[Window(0, DAY.end)]))) == (0, 0)
+    assert _left_out(_objectives(ran, entries=[Exclusion("maintenance", Window(0, DAY.end))])) == (0, 0)
 
 
 @given(st.permutations(range(8)))
 @settings(max_examples=5, deadline=None)
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     ran = attempts(*_many(5, 3))
-    excluded = Excluded(maintenance=[span("09:10", "09:11")])
-    for left_out in (Excluded(), excluded):
-        mixed, plain = (_objectives(r, excluded=left_out) for r in (ran.iloc[order], ran))
+    for left_out in ([], [Exclusion("maintenance", span("09:10", "09:11"))]):
+        mixed, plain = (_objectives(r, entries=left_out) for r in (ran.iloc[order], ran))
         pd.testing.assert_frame_equal(mixed.table, plain.table)
         assert _left_out(mixed) == _left_out(plain)
+
+
+# what was left out, by which entry
+
+
+def test_each_entry_says_what_it_left_out_and_what_two_leave_out_counts_once() -> None:
+    ran = attempts(attempt("09:10", "09:20", "failed"), attempt("09:30", "09:50", "failed"))
+    cases = table("incidents", _incident("09:20", 60), _incident("11:00", 60))
+    later = Exclusion("maintenance", span("09:40", "10:00"))
+    old = Exclusion("maintenance", Window(0, DAY.start - 30 * DAY.length))
+    found = _objectives(ran, cases, entries=[RELEASE, OUTAGE, later, old])
+    case = cases["incident_id"][0]
+    assert found.left_out == [LeftOut(RELEASE, 2, [case]), LeftOut(OUTAGE, 0, [case]), LeftOut(later, 1, [])]
+    assert _left_out(found) == (2, 1)
+
+
+def test_an_outage_that_nobody_confirmed_leaves_nothing_out_and_is_named() -> None:
+    rumour = replace(OUTAGE, confirmed_by="")
+    found = _objectives(attempts(), table("incidents", _incident("09:20", 60)), entries=[rumour])
+    assert (_row(found, "recovery")["total"], _left_out(found)) == (1, (0, 0))
+    assert found.left_out == [LeftOut(rumour, 0, [])]
+
+
+def test_an_incident_names_the_entries_that_leave_it_out() -> None:
+    began = pd.Series([at("08:59"), at("09:00"), at("10:00")])
+    found = excluded_by(began, [RELEASE, OUTAGE, replace(OUTAGE, confirmed_by="")])
+    span_ = "2026-02-26T09:00:00Z..2026-02-26T10:00:00Z"
+    said = f"maintenance {span_}: anna, release; outage {span_}: anna, quay.io, confirmed by their status page"
+    assert [None if pd.isna(t) else t for t in found] == [None, said, None]
+
+
+# what is left, and what is missing
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "left"), [(100, 0, 1), (99, 1, 0), (98, 2, -1), (250, 0, 2), (50, 0, 0), (50, 1, -1)]
+)
+def test_failures_left_are_how_many_more_of_these_attempts_may_fail(good: int, bad: int, left: int) -> None:
+    assert _available(attempts(*_many(good, bad)))["failures_left"] == left
+
+
+def test_days_that_lack_are_named() -> None:
+    found = _objectives(attempts(), pulled=WEEK - {DATE - dt.timedelta(days=n) for n in (2, 5)})
+    assert found.table["missing_days"].tolist() == [["2026-02-21", "2026-02-24"]] * 2
+    assert found.table["failures_left"].isna().all()
+    assert _objectives(attempts()).table["missing_days"].tolist() == [[], []]

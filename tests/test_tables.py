@@ -57,6 +57,7 @@ def sample(name: str) -> pa.Table:
     values: dict[Any, Any] = {schemas.TS: pd.Timestamp(ns("09:00") + 123_456_789, tz="UTC"), schemas.STR: "x"}
     values |= {schemas.I64: 7, schemas.F64: 0.5, schemas.BOOL: True, schemas.STRS: ["a", "b"], schemas.INTS: [205]}
     values[schemas.MAP] = [("app", "x"), ("pod", "y")]
+    values[pa.list_(schemas.BURN)] = [{f.name: values[f.type] for f in schemas.BURN}]
     full = {f.name: values[f.type] for f in spec.schema}
     return rows(name, full, {spec.dated_by[0]: at("10:00")})
 

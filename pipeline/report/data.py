@@ -23,7 +23,8 @@ class ReportData:
     `expected`: one mapping a rule with `alert, severity, summary, threshold, op, measure, kinds, signatures, window_s,
     intervals, worst, worst_at, worst_of` and, where known, `apps, minimum, runbook`; `history`: of the days before,
     latest first, `date`, `totals` (as `totals`, or None: never pulled) and `worst` (alert -> value); `earlier`: the
-    failures of those days (None: not looked up).
+    failures of those days (None: not looked up); `exclusions`: entries of the settings that touch an objective's window
+    with `kind, start, end, who, why, confirmed_by, holds`, and what each left out: `attempts`, `incidents` (ids).
     """
 
     date: dt.date
@@ -56,6 +57,7 @@ class ReportData:
     versions: Mapping[str, str]
     changed_settings: Sequence[str]
     earlier: pd.DataFrame | None = None
+    exclusions: Sequence[Mapping[str, Any]] = ()
     objectives: Sequence[Objective] = ()
 
 

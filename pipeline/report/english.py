@@ -194,7 +194,6 @@ NOTE_UNREADABLE = "comments that could not be read {n}"
 NOTE_ENDS = "attempts with no known outcome: {ends}"
 NOTE_ENDS_NONE = "every attempt has a known outcome"
 NOTE_AMBIGUOUS = "run links that fit two runs and are left open: {n}"
-NOTE_LEFT_OUT = "left out of the objectives for maintenance and outages: {attempts}, {incidents}"
 NOTE_DUMP = "{what} come from a kubectl dump: what it does not show is not known"
 
 
@@ -358,6 +357,13 @@ RECOVERY_WITHIN = "recovery within {limit}"
 EACH = "each"
 WHY_EMPTY, WHY_YOUNG = "none to count", "not known: not every day was pulled"
 SLO_SEEN = "Counted from what was seen: of {days} the job data has holes."
+SLO_MISSING = "{days} of the window not pulled. This makes it known: {command}"
+PAIRS = {"fast": "fast", "slow": "slow"}
+BURN, TOO_FEW_OF = "{rate}× ({share})", "too few ({share})"
+PROVEN = {"open": "not recovered", "provisional": "provisional", "confirmed": "confirmed"}
+EXCLUSIONS = {"maintenance": "maintenance", "outage": "an outage"}
+LEFT_OUT = "Left out for {kind} from {start} to {end}{said}: {attempts}, {incidents}."
+LEFT_OUT_NOT = "Not left out: {kind} from {start} to {end}{said} is not confirmed."
 MEETS, BELOW, YOUNG = "objectives met", "below objective", "not known yet"
 
 # alerts
@@ -369,8 +375,13 @@ AUDIT_SHOULD_ONE = "{alert} at {at}"
 AUDIT_GAP = "Alert history has a gap: {span}."
 NO, STILL, NEVER_FIRED = "no", "still", "never fired"
 LATE, EARLY, AT_ONCE = "{time} late", "{time} early", "at once"
-VERDICTS = {"matched": "✓ matched", "missed": "✕ missed", "unexpected": "! unexpected"}
-COUNTS = {"matched": "{n} matched", "missed": "{n} missed", "unexpected": "{n} unexpected"}
+VERDICTS = {
+    "matched": "✓ matched",
+    "missed": "✕ missed",
+    "silenced": "– silenced by maintenance",
+    "unexpected": "! unexpected",
+}
+COUNTS = {"matched": "{n} matched", "missed": "{n} missed", "silenced": "{n} silenced", "unexpected": "{n} unexpected"}
 
 # method
 METHOD_SHORT = "{aislot} · queries {queries} · {command}"

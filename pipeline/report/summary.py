@@ -44,7 +44,11 @@ def summary(data: ReportData) -> dict[str, Any]:
         "slo": {str(r["slo"]): _objective(r) for r in records(data.slo)},
         "ambiguous_links": data.ambiguous,
         "unknown_outcomes": unknown_ends(data),
-        "left_out": {"attempts": data.left_out[0], "incidents": data.left_out[1]},
+        "left_out": {
+            "attempts": data.left_out[0],
+            "incidents": data.left_out[1],
+            "entries": [plain(dict(x)) for x in data.exclusions],
+        },
         "inputs": plain(dict(data.inputs)),
         "versions": dict(data.versions),
         "settings": list(data.changed_settings),

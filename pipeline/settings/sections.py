@@ -97,10 +97,17 @@ class Loki(Server):
 
 @dataclass(frozen=True)
 class Prometheus(Server):
-    """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for."""
+    """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
+
+    `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
+    and say nothing to others. `export`: read raw samples by VictoriaMetrics' export.
+    """
 
     lookback: Seconds = Seconds(6 * 3600.0)
-    backlog_query: str = ""
+    parameters: Mapping[str, str] = field(
+        default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
+    )
+    export: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import AlertRule
-from pipeline.signals.intervals import Instants, Span, changes, holds, in_window, nanoseconds, union
+from pipeline.signals.intervals import Floats, Instants, Span, changes, holds, in_window, nanoseconds, top, union
 
 _HOLE = 1.5  # evaluation intervals that two samples of one interval may lie apart
 _GRACE_NS = 600 * NS  # a restarted Prometheus may take so long to fire again (rules.alert.for-grace-period)
@@ -24,7 +24,6 @@ _FEW = 2  # distances that say nothing yet of how often rules are evaluated
 _RARELY_NS = 300 * NS  # rules evaluated more rarely than Prometheus looks back would flap anyway
 _BUILTIN = {"alertname", "alertstate", "__name__"}
 _WHOLE: Mapping[str, Sequence[Window]] = {"logs": (), "jobs": (), "alerts": ()}
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class _Measured:
     """A rule's value at every instant at which it can change; NaN: too few to judge; `k` of `n` for a ratio."""
 
     when: Instants
-    value: _Floats
+    value: Floats
     k: Instants | None = None
     n: Instants | None = None
 
@@ -175,29 +174,22 @@ def _counted(rule: AlertRule, of: _Measured, window: Window) -> Expected:
     intervals = holds(of.when, np.array([rule.reached(v) for v in of.value], bool))
     inside = np.flatnonzero((of.when >= window.start) & (of.when < window.end))
     if of.k is None or of.n is None:
-        worst = _top(inside, of.when, of.value)
+        worst = top(inside, of.when, of.value)
         if worst is None:
             return Expected(rule, intervals, 0.0)  # a count of nothing is 0 at any instant
         return Expected(rule, intervals, float(of.value[worst]), int(of.when[worst]))
     judged = inside[~np.isnan(of.value[inside])]
-    worst = _top(judged if len(judged) else inside[of.n[inside] > 0], of.when, of.k / np.maximum(of.n, 1), of.n)
+    worst = top(judged if len(judged) else inside[of.n[inside] > 0], of.when, of.k / np.maximum(of.n, 1), of.n)
     if worst is None:
         return Expected(rule, intervals)
     value = float(of.value[worst]) if len(judged) else None
     return Expected(rule, intervals, value, int(of.when[worst]), (int(of.k[worst]), int(of.n[worst])))
 
 
-def _top(among: Instants, at: Instants, *by: np.ndarray[Any, Any]) -> int | None:
-    """Return which is the largest by the first, then by the next measure, then the earliest."""
-    if not len(among):
-        return None
-    return int(among[np.lexsort((-at[among], *(b[among] for b in reversed(by))))[-1]])
-
-
 def _measure(rule: AlertRule, attempts: pd.DataFrame, lines: pd.DataFrame, until: int) -> _Measured:
     window = round(rule.window_s * NS)
     if rule.measure == "signature_lines":
-        return _count(_lines_of(rule, lines)["ts"], window, until)
+        return _count(lines_of(rule, lines)["ts"], window, until)
     ended = attempts[attempts["outcome"].isin(["succeeded", "failed"]) & attempts["ended_at"].notna()]
     ended = ended[ended["kind"].isin(rule.kinds)] if rule.kinds else ended
     failed = ended.loc[ended["outcome"] == "failed", "ended_at"]
@@ -215,7 +207,8 @@ def _count(instants: pd.Series, window: int, until: int) -> _Measured:
     return _Measured(at, in_window(events, at, window).astype(float))
 
 
-def _lines_of(rule: AlertRule, lines: pd.DataFrame) -> pd.DataFrame:
+def lines_of(rule: AlertRule, lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines that a rule counts."""
     chosen = lines[np.array([not set(rule.signatures).isdisjoint(s) for s in lines["signatures"]], bool)]
     chosen = chosen[chosen["app"].isin(rule.apps)] if rule.apps else chosen
     return chosen[chosen["kind"].isin(rule.kinds)] if rule.kinds else chosen
@@ -246,7 +239,8 @@ def audit(
     """Hold what should have fired against what did: `alert_audit` of intervals that begin in `day`.
 
     `gaps` of `logs`, `jobs` and `alerts`, a name left out where that was not configured: what lies in a hole of the
-    alerts is not called missed, nor unexpected what looks back on a hole of ours.
+    alerts is not called missed, nor unexpected what looks back on a hole of ours. `silenced` and `dedup_key` are left
+    unknown: `pages` fills them.
     """
     tolerance = round(tolerance_s * NS)
     rows: list[dict[str, Any]] = []
@@ -289,6 +283,8 @@ def _row(name: str, should: Span | None, did: Sequence[Span]) -> dict[str, Any]:
         "actual_end": pd.NaT if None in ends else _instant(max((e for e in ends if e is not None), default=None)),
         "verdict": "unexpected" if should is None else "matched" if did else "missed",
         "delay_s": (actual_start - should[0]) / NS if should and actual_start is not None else None,
+        "silenced": None,
+        "dedup_key": None,
     }
 
 

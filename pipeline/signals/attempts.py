@@ -18,7 +18,7 @@ from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import JobKind, Phrase, kind_of
 from pipeline.signals import coverage
-from pipeline.signals.attempts_settle import LATE_LINE, ONE_SECOND, by_events, by_lines, last_known
+from pipeline.signals.attempts_settle import LATE_LINE, ONE_SECOND, by_events, by_lines, by_pods, last_known
 
 KEY = ["namespace", "job_name", "created_at"]
 TERMINAL = ("succeeded", "failed")
@@ -26,7 +26,6 @@ RUN_LABELS = ("label_codex_k8s_dev_run_id", "codex-k8s.dev/run-id")
 ISSUE_LABELS = ("label_codex_k8s_dev_issue_number", "codex-k8s.dev/issue-number")
 _APPROXIMATE = ("events", "logs")  # sources that do not tell when a job was created
 _USUAL_NS = 60 * NS
-_POD_TO_JOB_S = 2.0  # the Job ends so long after its pod at most (contract, Attempts)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Evidence:
     events: pd.DataFrame
     lines: pd.DataFrame
     asked: Sequence[Window] = field(default_factory=tuple)
+    pods: pd.DataFrame = field(default_factory=lambda: schemas.empty_frame("pod_ends"))
 
 
 def reconstruct(evidence: Evidence, kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> pd.DataFrame:
@@ -49,16 +49,14 @@ def reconstruct(evidence: Evidence, kinds: Sequence[JobKind], phrases: Sequence[
     found = _merged(
         from_samples(evidence.samples, evidence.scrapes, evidence.asked), from_snapshots(evidence.snapshots)
     )
+    found = by_pods(found, evidence.pods)
     found = by_events(found, evidence.events)
     found = by_lines(found, evidence.lines, phrases)
     return finish(found, kinds)
 
 
 def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[Window]) -> pd.DataFrame:
-    """Return one row an attempt that scrapes saw. `outcome` is `running` or `vanished` where no end was sampled.
-
-    A sample of `pod_completed` is the completion time (in seconds) of a pod, under the name of the job that owns it.
-    """
+    """Return one row an attempt that scrapes saw. `outcome` is `running` or `vanished` where no end was sampled."""
     if samples.empty:
         return schemas.empty_frame("attempts")
     at_scrape = ["namespace", "job_name", "ts"]
@@ -73,13 +71,11 @@ def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[W
         return rows.groupby(KEY)[column].agg(how)
 
     on = rest["value"] >= 1
-    own = rest["value"] >= rest["created_at"].astype("int64") // NS  # not the pod of an attempt before
     parts = {
         "started": of("start_time", "value", "max"),
         "completed": of("completion_time", "value", "max"),
         "complete_seen": of("complete", "ts", "min", on),
         "failed_seen": of("failed_condition", "ts", "min", on),
-        "pod_ended": of("pod_completed", "value", "max", own),
         "reason": of("failed_pods", "reason", "first", on & rest["reason"].notna()),
         "labels": of("labels", "labels", "last"),
     }
@@ -110,8 +106,6 @@ def _from_scrapes(r: dict[str, Any]) -> dict[str, Any]:
     row |= {"ended_at": r["end_seen"], "end_uncertainty_s": max(0.0, (r["end_seen"] - alive).total_seconds())}
     if not succeeded:
         row["reason"] = r["reason"] if isinstance(r["reason"], str) else None
-        if pd.notna(r["pod_ended"]) and (ended := _instant(r["pod_ended"])) <= r["end_seen"]:
-            row |= {"outcome_source": "pod", "ended_at": ended, "end_uncertainty_s": _POD_TO_JOB_S}
     return row
 
 

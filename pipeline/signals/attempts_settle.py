@@ -25,6 +25,7 @@ LATE_LINE = pd.Timedelta(seconds=60)  # a line about an attempt comes at most a 
 _CREATED, _COMPLETED = "SuccessfulCreate", "Completed"
 _AT_ONCE = pd.Timedelta(0)
 _SOON = pd.Timedelta(seconds=5)  # the controller makes the pod, and tells the end, within seconds
+_POD_TO_JOB = pd.Timedelta(seconds=2)  # the Job ends so long after its pod at most (contract, Attempts)
 _LONGEST_TALK = pd.Timedelta(hours=6)  # lines older than this before a failure are about another life of that name
 
 _Row = dict[str, Any]
@@ -34,6 +35,27 @@ def last_known(row: Mapping[str, Any]) -> Any:
     """Return until when an attempt is known to have been there: its end, else when it was last seen."""
     known = [t for c in ("ended_at", "last_seen_at", "created_at") if isinstance(t := row.get(c), pd.Timestamp)]
     return known[0]
+
+
+def by_pods(attempts: pd.DataFrame, pods: pd.DataFrame) -> pd.DataFrame:
+    """Date the failures that only a scrape showed by the completion of their last pod.
+
+    A pod is of the job whose uid it names, else of the attempt of its job's name that was there as it ended.
+    """
+    if attempts.empty or pods.empty:
+        return attempts
+    rows: list[_Row] = schemas.rows_of(attempts)
+    by_uid: dict[Any, list[Any]] = {uid: list(of["completed_at"]) for uid, of in pods.groupby("job_uid")}
+    by_name = {key: list(of["completed_at"]) for key, of in pods.groupby(["namespace", "job_name"])}
+    for row in rows:
+        if row["outcome"] != "failed" or row["outcome_source"] != "sample":
+            continue
+        seen, alive = row["ended_at"], row["ended_at"] - pd.Timedelta(seconds=row["end_uncertainty_s"])
+        own = by_uid.get(row.get("uid")) or by_name.get((row["namespace"], row["job_name"]), [])
+        near = [t for t in own if max(row["created_at"], alive - _POD_TO_JOB) <= t <= seen]
+        if near:
+            row |= {"outcome_source": "pod", "ended_at": max(near), "end_uncertainty_s": _POD_TO_JOB.total_seconds()}
+    return pd.DataFrame(rows)
 
 
 def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 Instants = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Span = tuple[int, int | None]  # half-open, in ns; None: still
 
@@ -39,6 +40,13 @@ def changes(events: Instants, window: int, until: int) -> Instants:
     """Return when a rolling count can change before `until`: as an event happens, and as it leaves the window."""
     at = np.unique(np.concatenate([events, events + window]))
     return at[at < until]
+
+
+def top(among: Instants, at: Instants, *by: np.ndarray[Any, Any]) -> int | None:
+    """Return which of `among` is the largest by the first, then by the next measure, then the earliest."""
+    if not len(among):
+        return None
+    return int(among[np.lexsort((-at[among], *(b[among] for b in reversed(by))))[-1]])
 
 
 def holds(at: Instants, good: Flags) -> list[Span]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,26 +13,63 @@ import numpy as np
 import pandas as pd
 
 from pipeline import schemas
-from pipeline.model import DAY_NS, NS, Window, day_of
+from pipeline.model import NS, Window
 from pipeline.rules import Objective
+from pipeline.signals.burn import burn_rates
 from pipeline.signals.intervals import Flags, nanoseconds
+
+MAINTENANCE, OUTAGE = "maintenance", "outage"
 
 
 @dataclass(frozen=True)
-class Excluded:
-    """What the objectives leave out, and how much that was."""
+class Exclusion:
+    """A maintenance window, or an outage of an external registry: it leaves something out once somebody confirmed it."""
 
-    maintenance: Sequence[Window] = ()
-    outages: Sequence[Window] = ()
+    kind: str  # maintenance | outage
+    window: Window
+    who: str = ""
+    why: str = ""
+    confirmed_by: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether it leaves anything out."""
+        return self.kind == MAINTENANCE or bool(self.confirmed_by)
+
+    def __str__(self) -> str:
+        said = ", ".join(
+            text for text in (self.who, self.why, self.confirmed_by and f"confirmed by {self.confirmed_by}") if text
+        )
+        return f"{self.kind} {self.window}" + (f": {said}" if said else "")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What one entry left out: how many attempts, and which incidents by their ids."""
+
+    by: Exclusion
+    attempts: int
+    incidents: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """The table, and how many attempts and incidents of the windows were left out of it."""
+    """The table, and how many attempts and incidents of the windows were left out of it, in all and by which entry.
+
+    Entries that touch no objective's window are not listed.
+    """
 
     table: pd.DataFrame
     left_out_attempts: int
     left_out_incidents: int
+    left_out: Sequence[LeftOut]
+
+
+def excluded_by(began: pd.Series, entries: Sequence[Exclusion]) -> pd.Series:
+    """Say of incidents, by when they began, which entries leave them out; null where none does."""
+    at = nanoseconds(began, -1)
+    named = ["; ".join(str(e) for e in entries if e.holds and t in e.window) or None for t in at]
+    return pd.Series(named, index=began.index, dtype="str")
 
 
 def objectives(
@@ -40,43 +78,59 @@ def objectives(
     rules: Sequence[Objective],
     day: Window,
     pulled: Collection[dt.date],
-    excluded: Excluded,
+    entries: Sequence[Exclusion],
     now: int,
 ) -> Objectives:
     """Return `slo` for a day. `attempts` and `incidents` reach over every objective's window, `now` is in ns.
 
-    Unknown (null) while a day of the window was never pulled (`pulled`): a young lake has no seven days. An attempt is
-    left out when it ended inside a maintenance, an incident when it began inside one or inside an outage.
+    Unknown (null) while a day of the window was never pulled (`pulled`): a young lake has no seven days, and
+    `missing_days` names those that it lacks. An attempt is left out when it ended inside a maintenance, an incident when
+    it began inside one or inside a confirmed outage. `command` is left unknown.
     """
-    quiet = [*excluded.maintenance, *excluded.outages]
-    skipped: dict[str, set[Any]] = {"attempts": set(), "incidents": set()}
+    holding = [e for e in entries if e.holds]
+    maintenance = [e for e in holding if e.kind == MAINTENANCE]
+    skipped: dict[Exclusion, tuple[set[Any], set[Any]]] = {e: (set(), set()) for e in entries}
     rows = []
     for rule in rules:
         window = Window(day.end - round(rule.window_s * NS), day.end)
-        whole = all(day_of(t) in pulled for t in range(window.start, window.end, DAY_NS))
-        row: dict[str, Any] = {"slo": rule.name, "window": rule.window, "day": pd.Timestamp(day.start, tz="UTC")}
-        row |= dict.fromkeys(["good", "total", "ratio", "budget_spent_ratio", "policy"])
-        row["objective_ratio"] = rule.target
+        missing = [str(d) for d, _ in window.days() if d not in pulled]
+        row: dict[str, Any] = dict.fromkeys(schemas.TABLES["slo"].columns)
+        row |= {"slo": rule.name, "window": rule.window, "day": pd.Timestamp(day.start, tz="UTC")}
+        row |= {"objective_ratio": rule.target, "missing_days": missing}
         if rule.limit_s is None:
             ended = attempts[attempts["kind"].isin(rule.kinds) & attempts["outcome"].isin(["succeeded", "failed"])]
-            kept = _kept(ended, "ended_at", window, excluded.maintenance, skipped["attempts"])
-            row |= _availability(rule, kept, window) if whole else {}
+            kept = _kept(ended, "ended_at", maintenance, window, {e: s for e, (s, _) in skipped.items()})
+            inside = kept[_inside(kept["ended_at"], [window])]
+            row |= _availability(rule, inside, window) if not missing else {}
+            row |= burn_rates(rule, float(_exact(1) - _exact(rule.target)), kept, day, pulled)
         else:
-            kept = _kept(incidents, "started_at", window, quiet, skipped["incidents"])
-            row |= _recovery(rule.limit_s, kept, min(now, window.end)) if whole else {}
+            kept = _kept(incidents, "started_at", holding, window, {e: s for e, (_, s) in skipped.items()})
+            inside = kept[_inside(kept["started_at"], [window])]
+            row |= _recovery(rule.limit_s, inside, min(now, window.end)) if not missing else {}
         rows.append(row)
     table = schemas.tidy("slo", pd.DataFrame(rows)) if rows else schemas.empty_frame("slo")
-    return Objectives(table, len(skipped["attempts"]), len(skipped["incidents"]))
+    reach = Window(day.end - max((round(r.window_s * NS) for r in rules), default=0), day.end)
+    left_out = [
+        LeftOut(e, len(runs), sorted(incidents.loc[list(cases), "incident_id"]))
+        for e, (runs, cases) in skipped.items()
+        if e.window.intersect(reach)
+    ]
+    every = [set().union(*(found[i] for found in skipped.values())) for i in (0, 1)]
+    return Objectives(table, len(every[0]), len(every[1]), left_out)
 
 
 def _kept(
-    rows: pd.DataFrame, column: str, window: Window, left_out: Sequence[Window], skipped: set[Any]
+    rows: pd.DataFrame,
+    column: str,
+    entries: Sequence[Exclusion],
+    window: Window,
+    skipped: Mapping[Exclusion, set[Any]],
 ) -> pd.DataFrame:
-    """Return the rows of a window but those that are left out, which are remembered."""
-    inside = rows[_inside(rows[column], [window])]
-    hidden = _inside(inside[column], left_out)
-    skipped.update(inside.index[hidden])
-    return inside[~hidden]
+    """Return the rows that no entry leaves out; those of the window that one does are remembered."""
+    inside, hidden = _inside(rows[column], [window]), _inside(rows[column], [e.window for e in entries])
+    for e in entries:
+        skipped[e].update(rows.index[inside & _inside(rows[column], [e.window])])
+    return rows[~hidden]
 
 
 def _availability(rule: Objective, ended: pd.DataFrame, window: Window) -> dict[str, Any]:
@@ -90,6 +144,8 @@ def _availability(rule: Objective, ended: pd.DataFrame, window: Window) -> dict[
     row: dict[str, Any] = {"good": good, "total": total, "ratio": good / total}
     if not budget:
         return row
+    # how many more of these very attempts may fail; below nothing: so many too many did
+    row["failures_left"] = math.floor(budget * total) - bad
     spent, spent_lately = Fraction(bad, total) / budget, Fraction(lately, total) / budget
     return row | {"budget_spent_ratio": float(spent), "policy": _policy(rule, spent, spent_lately)}
 

@@ -6,9 +6,10 @@ and what lies outside of it is dropped, which is right on both.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,11 +51,23 @@ class Question(NamedTuple):
     counted: str
 
 
+class _Form(NamedTuple):
+    """What an answer is called that gives series, and how it is read."""
+
+    kind: str
+    read: Callable[[list[Any]], list[Series]]
+
+
 @dataclass(frozen=True)
 class Prometheus:
-    """One Prometheus, or what speaks its HTTP API."""
+    """One Prometheus, or what speaks its HTTP API; `parameters` go with every query.
+
+    `export`: raw samples come by VictoriaMetrics' own export, and only what counts them is a query.
+    """
 
     door: Door
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    export: bool = False
 
     def series(self, question: Question, window: Window) -> Iterator[Series]:
         """Return the raw samples of `[start, end)`, each once; the queries hold `${range}`. Raises SourceError.
@@ -62,17 +75,23 @@ class Prometheus:
         A series comes once for each slice that it was asked in.
         """
         for part in window.cells(SLICE_NS):
-            yield from self._slice(question, part)
+            yield from self._slice(question, part, _SAMPLES)
 
-    def _slice(self, question: Question, window: Window) -> Iterator[Series]:
+    def last(self, question: Question, window: Window) -> Iterator[Series]:
+        """Return the one sample that a query of a vector gives for each slice of a window. Raises SourceError."""
+        for part in window.cells(SLICE_NS):
+            yield from self._slice(question, part, _LAST)
+
+    def _slice(self, question: Question, window: Window, form: _Form) -> Iterator[Series]:
         first, last = -(-window.start // _MS), (window.end - 1) // _MS
         if last < first:
             return  # nothing lies between two milliseconds
         try:
             # one millisecond more than the slice, for the servers that leave the first instant out
             text, counted = (q.replace("${range}", f"{last - first + 1}ms") for q in question)
+            exported = self.export and form is _SAMPLES
             found = self._vouched(
-                lambda: self._ask(text, last, "matrix", _matrix),
+                lambda: self._exported(question, first, last) if exported else self._ask(text, last, *form),
                 lambda found: sum(len(s.at) + s.histograms for s in found),
                 lambda: self._ask(counted, last, "vector", _total),
             )
@@ -80,8 +99,8 @@ class Prometheus:
             if window.length <= (_SMALLEST_IF_SLOW_NS if isinstance(e, TooSlow) else _SMALLEST_NS):
                 raise
             middle = (window.start + window.length // 2) // _MS * _MS
-            yield from self._slice(question, Window(window.start, middle))
-            yield from self._slice(question, Window(middle, window.end))
+            yield from self._slice(question, Window(window.start, middle), form)
+            yield from self._slice(question, Window(middle, window.end), form)
             return
         for s in found:
             inside = (s.at >= first) & (s.at <= last)
@@ -114,7 +133,14 @@ class Prometheus:
         """Ask an instant query; the instant is written in whole milliseconds, which is what Prometheus knows."""
         timeout = max(1.0, self.door.policy.timeout_s - _ANSWER_EARLIER_S)
         form = {"query": query, "time": f"{at_ms // 1000}.{at_ms % 1000:03d}", "timeout": f"{timeout:.0f}s"}
+        form |= self.parameters
         return self.door.post("/api/v1/query", form, check=lambda reply: _read(reply, kind, read), raw_status=_RAW)
+
+    def _exported(self, question: Question, first_ms: int, last_ms: int) -> list[Series]:
+        """Read a selector's raw samples of `[first, last]` as JSON lines, one a series and block of it."""
+        selector = question.text.strip().removesuffix("[${range}]")
+        ends = {k: f"{ms // 1000}.{ms % 1000:03d}" for k, ms in (("start", first_ms), ("end", last_ms))}
+        return self.door.post("/api/v1/export", {"match[]": selector, **ends}, check=_export, raw_status=_RAW)
 
     def version(self) -> str:
         """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
@@ -205,6 +231,30 @@ def _matrix(result: list[Any]) -> list[Series]:
         values = np.array([p[1] for p in pairs], dtype=np.float64)
         out.append(Series(dict(s["metric"]), at, values, len(s.get("histograms", []))))
     return out
+
+
+def _export(reply: Reply) -> list[Series]:
+    if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
+        raise _refused(reply)
+    try:
+        rows = [json.loads(line) for line in reply.body.splitlines() if line.strip()]
+        return [_exported_series(r["metric"], r["timestamps"], r["values"]) for r in rows]
+    except (KeyError, TypeError, ValueError) as e:
+        raise Transient(
+            "the answer is no export of VictoriaMetrics", "check prometheus.url and prometheus.export"
+        ) from e
+
+
+def _exported_series(labels: Mapping[str, str], at: Sequence[int], values: Sequence[Any]) -> Series:
+    there = [(t, v) for t, v in zip(at, values, strict=True) if v is not None]  # null: a stale marker
+    return Series(dict(labels), np.array([t for t, _ in there], np.int64), np.array([v for _, v in there], np.float64))
+
+
+def _vector(result: list[Any]) -> list[Series]:
+    return _matrix([{"metric": s["metric"], "values": [s["value"]]} for s in result])
+
+
+_SAMPLES, _LAST = _Form("matrix", _matrix), _Form("vector", _vector)
 
 
 def _total(result: list[Any]) -> int:

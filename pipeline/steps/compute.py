@@ -14,14 +14,15 @@ import pyarrow.compute as pc
 from pipeline import correlate, schemas
 from pipeline.errors import LakeError
 from pipeline.lake.tables import cell_ns, union
-from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, instant_of, merge
+from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
-from pipeline.settings import Exclusion
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
-from pipeline.signals import coverage, failures, golden, incidents, levels, slo
+from pipeline.signals import coverage, failures, golden, incidents, levels, pages, slo
 from pipeline.signals.alerts import Expected
+from pipeline.signals.slo import LeftOut
 from pipeline.signals.verdict import Verdict, verdict
+from pipeline.steps import promises
 from pipeline.steps.compare import compare
 from pipeline.steps.context import Context, ns
 
@@ -38,7 +39,9 @@ _ROWS = {"logs": "logs", "jobs": "job_samples", "alerts": "alerts", "events": "e
 class Day:
     """Everything known about a day: derived tables, what they rest on, and the verdict.
 
-    `restated` are days before it whose own tables changed with it, as what had begun in them went on.
+    `incidents` are those that were open at an instant of it, `watched` also those whose recovery it may prove.
+    `exclusions` tell by which entry of the settings what was left out of the objectives. `restated` are days before it
+    whose own tables changed with it, as what had begun in them went on.
     """
 
     date: dt.date
@@ -59,6 +62,8 @@ class Day:
     success_templates: pd.DataFrame
     level_breaches: pd.DataFrame
     left_out: tuple[int, int]
+    exclusions: Sequence[LeftOut]
+    watched: pd.DataFrame
     coverage: Sequence[Coverage]
     verdict: Verdict
     ambiguous: int
@@ -124,28 +129,30 @@ def compute(ctx: Context, date: dt.date) -> Day:
     for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):
         _make(ctx, told, earlier)
         computed.add(earlier)
-    made, _ = _make(ctx, told, date)
+    made, touched = _make(ctx, told, date)
     ctx.records.clear_restated(date)
     before = date - dt.timedelta(days=1)
     if before not in computed:
         return made
     again, changed = _make(ctx, told, before, attempts=False)
-    return replace(made, restated=(again,)) if changed else made
+    return replace(made, restated=(again,)) if before in touched | changed else made
 
 
-def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, int]:
-    """Make one day's tables; returns how many files changed."""
+def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, set[dt.date]]:
+    """Make one day's tables, and what it tells of earlier incidents; returns the days whose files changed, attempts aside."""
     ctx.check_time()
     day = Window.of_day(date)
     if attempts:
         _write_attempts(ctx, day, _attempts(ctx, told, day))
     made = _derive(ctx, told, date)
-    changed = sum(_write(ctx, n, day, getattr(made, n)) for n in (*schemas.DERIVED_OF_DAY, "success_templates"))
-    began = _mask(made.incidents["started_at"], day)
-    changed += _write(ctx, "incidents", day, made.incidents[began])
-    for at, earlier in made.incidents[~began].groupby(made.incidents["started_at"].dt.floor("D")):
+    files = sum(_write(ctx, n, day, getattr(made, n)) for n in (*schemas.DERIVED_OF_DAY, "success_templates"))
+    began = _mask(made.watched["started_at"], day)
+    files += _write(ctx, "incidents", day, made.watched[began])
+    changed = {date} if files else set()
+    for at, earlier in made.watched[~began].groupby(made.watched["started_at"].dt.floor("D")):
         rows = schemas.from_frame("incidents", earlier)
-        ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",)))
+        if ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",))):
+            changed.add(_date(at))
     for name in (n for n, t in schemas.TABLES.items() if not t.internal):
         ctx.tables.ensure(name, date)
     ctx.records.put_day(date, {"totals": made.totals, "worst": {e.rule.name: e.worst for e in made.expected}})
@@ -180,25 +187,23 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
     others = [f[~f["failure_id"].isin(found["failure_id"])] for f in (earlier, later)]
     tolerance = settings.alerts.tolerance
     fired = read("alerts", past.widen(0, ns(tolerance)))
-    cases = incidents.incidents(
-        schemas.tidy("failures", pd.concat([found, *others])),
-        every,
-        fired,
-        links,
-        rules.alerts,
-        settings.incident.quiet,
-        tolerance,
-    )
+    failed = schemas.tidy("failures", pd.concat([found, *others]))
+    entries = promises.exclusions(ctx)
+    watch = promises.watch(ctx, date, failed, ahead.end)
+    cases = incidents.incidents(failed, every, fired, links, rules.alerts, settings.incident.quiet, tolerance, watch)
+    cases["excluded_by"] = slo.excluded_by(cases["started_at"], entries)
     expected = alert_audit.expected(rules.alerts, every, lines, cases, day, _known_until(ctx, day))
     audited = alert_audit.audit(expected, fired, day, tolerance, gaps)
+    audited = pages.annotated(audited, rules.alerts, failed, lines, entries)
     if "alerts" not in gaps:
         audited = schemas.empty_frame("alert_audit")  # nobody was asked what fired, so nothing can be called missed
-    excluded = slo.Excluded(_windows(settings.maintenance), _windows(settings.outage))
     pulled = _pulled_days(ctx, past)
-    objectives = slo.objectives(every, cases, rules.objectives, day, pulled, excluded, ctx.now)
-    touched = cases[(cases["started_at"] < _at(day.end)) & ~(cases["ended_at"] <= _at(day.start))]
+    objectives = slo.objectives(every, cases, rules.objectives, day, pulled, entries, ctx.now)
+    promised = promises.with_commands(ctx, objectives.table, date)
+    begun = cases[cases["started_at"] < _at(day.end)]
+    touched = begun[~(begun["ended_at"] <= _at(day.start))]
     compared = compare(ctx, day, every, lines, found, cases)
-    max_gap, promised = settings.verdict.max_gap, rules.objectives
+    over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
     return Day(
         date=date,
         window=day,
@@ -212,14 +217,18 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
         alerts=fired[(fired["started_at"] < _at(day.end)) & ~(fired["ended_at"] <= _at(day.start))],
         expected=expected,
         alert_audit=audited,
-        slo=objectives.table,
+        slo=promised,
         shares=compared.shares,
         ledger=compared.ledger,
         success_templates=compared.success_templates,
         level_breaches=levels.breaches(in_day, rules.signatures, rules.phrases, day),
         left_out=(objectives.left_out_attempts, objectives.left_out_incidents),
+        exclusions=objectives.left_out,
+        watched=begun[~(over < _at(day.start))],
         coverage=known,
-        verdict=verdict(day, expected, touched, len(found), objectives.table, known, promised, max_gap),
+        verdict=verdict(
+            day, expected, touched, len(found), promised, known, rules.objectives, settings.verdict.max_gap
+        ),
         ambiguous=correlate.ambiguous(touching, told.runs(day) | {*links["run_id"].dropna()}, rules.job_kinds),
     )
 
@@ -267,7 +276,7 @@ def _attempts(ctx: Context, told: _Told, day: Window) -> pd.DataFrame:
     names = pd.concat([samples["job_name"], snapshots["job_name"], events["object_name"]]).dropna().unique()
     known = schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
     lines = _lines(ctx, told, around, known)
-    evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked))
+    evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked), read("pod_ends"))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
     links = read("issue_runs", wide.widen(_WINDOW_DAYS * DAY_NS, 0))
     runs = {*told.runs(around), *read("attempts")["run_id"].dropna()}
@@ -320,10 +329,6 @@ def _asked_whole(records: Sequence[PullRecord], day: Window, now: int) -> bool:
     over = Window(day.start, max(day.start, min(day.end, now)))
     asked = any(w.covers(over) for w in merge(r.window for r in records))
     return asked and any(merge(r.gaps) != [r.window] for r in records)
-
-
-def _windows(entries: Sequence[Exclusion]) -> list[Window]:
-    return [Window(instant_of(e.start), instant_of(e.end)) for e in entries]
 
 
 def _mask(instants: pd.Series, window: Window) -> pd.Series:

@@ -14,7 +14,7 @@ from pipeline.lake.tables import in_window, union
 from pipeline.model import DAY_NS, NS, PullRecord, Window, merge, subtract
 from pipeline.signals import alerts as firing
 from pipeline.signals import coverage
-from pipeline.sources import prometheus
+from pipeline.sources import pods, prometheus
 from pipeline.sources.prometheus import Prometheus, Question, Series
 from pipeline.steps.context import Context, ns
 
@@ -32,7 +32,7 @@ class Target:
 
 def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     """Pull raw samples of `window`, of the look-back before it, and of two scrapes after it."""
-    server = Prometheus(ctx.prometheus())
+    server = _server(ctx)
     version = server.version()
     wide = _until(window.widen(ns(ctx.settings.prometheus.lookback), 5 * _USUAL_NS), ctx.now)
     target = _target(ctx, server, wide)
@@ -49,6 +49,10 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     samples = ctx.redactor().table(samples, ("labels",))
     ctx.tables.replace("scrapes", asked, scrapes, merge=union(schemas.TABLES["scrapes"].key))
     ctx.tables.replace("job_samples", asked, samples, merge=union(schemas.TABLES["job_samples"].key))
+    ended = pods.pod_ends(server.last(_counted(ctx, "pod_ends", **values), asked), ctx.settings.kubernetes.namespaces)
+    # one that ended long before is shown for as long as it is not deleted
+    ended = in_window(ended, "pod_ends", asked)
+    ctx.tables.replace("pod_ends", asked, ended, merge=union(schemas.TABLES["pod_ends"].key))
     known = schemas.to_frame(in_window(scrapes, "scrapes", asked))
     records = []
     for _, part in window.days():
@@ -60,9 +64,14 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     return records
 
 
+def _server(ctx: Context) -> Prometheus:
+    settings = ctx.settings.prometheus
+    return Prometheus(ctx.prometheus(), settings.parameters, export=settings.export)
+
+
 def alerts(ctx: Context, window: Window) -> list[PullRecord]:
     """Pull the firing intervals of the catalogue's alerts that touch `window`."""
-    server = Prometheus(ctx.prometheus())
+    server = _server(ctx)
     rules = ctx.catalogue.alerts
     # an interval's start may lie before the window: a day of look-back, and what the lake already knows joins on
     asked = _until(window.widen(DAY_NS, 5 * _USUAL_NS), ctx.now)
@@ -129,6 +138,12 @@ def _target(ctx: Context, server: Prometheus, window: Window) -> Target | None:
 
 def _query(ctx: Context, name: str, **values: str) -> str:
     return catalog.render(ctx.catalogue.queries[name], range=_RANGE, **values)
+
+
+def _counted(ctx: Context, name: str, **values: str) -> Question:
+    """Return a query for a vector and what counts its series."""
+    text = _query(ctx, name, **values)
+    return Question(text, catalog.render(ctx.catalogue.queries["series_counted"], series=catalog.Raw(text)))
 
 
 def _samples(ctx: Context, name: str, **values: str) -> Question:

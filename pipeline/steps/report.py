@@ -13,10 +13,11 @@ from typing import Any
 
 from pipeline import catalog
 from pipeline.errors import LakeError, UsageError
-from pipeline.model import Window
+from pipeline.model import Window, instant_text
 from pipeline.report import render
 from pipeline.report.view import ReportData, daily_view, summary
 from pipeline.settings import without_user_info
+from pipeline.signals.slo import LeftOut
 from pipeline.steps.compute import Day, derive
 from pipeline.steps.context import Context
 
@@ -113,6 +114,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         signatures=ctx.catalogue.signatures,
         ambiguous=day.ambiguous,
         left_out=day.left_out,
+        exclusions=[_exclusion(x) for x in day.exclusions],
         namespaces=settings.kubernetes.namespaces,
         docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
@@ -125,6 +127,12 @@ def report_data(ctx: Context, day: Day) -> ReportData:
 def _earlier(ctx: Context, date: dt.date) -> dict[str, Any]:
     known = ctx.records.day(date)
     return {"date": date, "totals": known and known["totals"], "worst": known["worst"] if known else {}}
+
+
+def _exclusion(x: LeftOut) -> dict[str, Any]:
+    ends = {"start": instant_text(x.by.window.start), "end": instant_text(x.by.window.end)}
+    said = {"who": x.by.who, "why": x.by.why, "confirmed_by": x.by.confirmed_by, "holds": x.by.holds}
+    return {"kind": x.by.kind} | ends | said | {"attempts": x.attempts, "incidents": list(x.incidents)}
 
 
 def _rule(expected: Any, day: Window) -> dict[str, Any]:

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.lake.store import Store
 from pipeline.lake.tables import Tables
 from pipeline.model import Window
 from tests.bench.lines import DATE, streams
+from tests.bench.timing import MEASURES, Run, median, timed
 from tests.command import environment
 from tests.servers.run import LokiServer
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of one process and its children."""
-
-    wall_s: float
-    cpu_s: float
-    rss_mb: float
-
-
-def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Run:
-    """Run a command to its end and say what it took."""
-    began = time.monotonic()
-    with (cwd / "said").open("wb") as said:
-        child = subprocess.Popen(command, cwd=cwd, env=env, stdout=said, stderr=said)
-        _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    if child.returncode:
-        raise SystemExit(f"{command[0]} ended with {child.returncode}: {(cwd / 'said').read_text()[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def logcli(server: LokiServer, folder: Path) -> Run:
@@ -86,11 +60,11 @@ def main() -> None:
             shutil.rmtree(lake)
             for who, runs in (("logcli", theirs), ("aislot", ours), ("again ", again)):
                 for run in runs[-1:]:
-                    print(f"{who}  {run.wall_s:6.1f} s wall  {run.cpu_s:6.1f} s CPU  {run.rss_mb:5.0f} MB", flush=True)
+                    print(f"{who}  {run}", flush=True)
     if asked.alone:
         return
-    for what in ("wall_s", "cpu_s", "rss_mb"):
-        middle = [statistics.median(getattr(r, what) for r in runs) for runs in (theirs, ours, again)]
+    for what in MEASURES:
+        middle = [median(runs, what) for runs in (theirs, ours, again)]
         print(
             f"{what:<7} aislot / logcli {middle[1] / middle[0]:.2f}   second pull / first {middle[2] / middle[1]:.2f}"
         )

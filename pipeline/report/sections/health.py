@@ -140,7 +140,7 @@ def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
     known = {(r["alert"], r["actual_start"]): r for r in audited if r["actual_start"]}
     rows = []
     for r in audited:
-        if r["verdict"] == "missed":
+        if r["verdict"] == "missed" and r["silenced"] is None:
             span = _span(data, r["expected_start"], r["expected_end"])
             said = between_minutes(Window(span.start, min(span.end, max(span.start, data.window.end))), data.window)
             label = (en.LANE_MISSED_SHORT if narrow else en.LANE_MISSED).format(
@@ -202,6 +202,7 @@ def _cut(rows: list[Lane]) -> list[Lane]:
 def _keys(data: ReportData) -> list[tuple[str, str]]:
     """Return the legend: a shape's name and its words, only of what is drawn."""
     verdicts = set(data.alert_audit["verdict"])
+    missed = (data.alert_audit["verdict"] == "missed") & data.alert_audit["silenced"].isna()
     classes = set(data.incidents["class"])
     jobs = coverage_of(data, "jobs")
     there = {
@@ -210,7 +211,7 @@ def _keys(data: ReportData) -> list[tuple[str, str]]:
         "cache": "cache" in classes,
         "build-ref": "build-ref" in classes,
         "fired": bool(len(data.alerts)),
-        "missed": "missed" in verdicts,
+        "missed": bool(missed.any()),
         "unexpected": "unexpected" in verdicts,
         "gap": bool(jobs.gaps) or not jobs.configured,
         "duration": True,

@@ -169,9 +169,6 @@ def _notes(data: ReportData) -> list[Rich]:
     notes += [say(en.NOTE_UNREADABLE, n=count(unread))] if unread else []
     notes.append(_ends(data))
     notes += [say(en.NOTE_AMBIGUOUS, n=count(data.ambiguous))] if data.ambiguous else []
-    if any(data.left_out):
-        attempts, incidents = en.counted(data.left_out[0], "attempt"), en.counted(data.left_out[1], "incident")
-        notes.append(say(en.NOTE_LEFT_OUT, attempts=attempts, incidents=incidents))
     return [*notes, *_dump(data)]
 
 

@@ -106,7 +106,7 @@ def _holes(data: ReportData) -> Iterator[Todo]:
 def _missed(data: ReportData) -> Iterator[Todo]:
     missed: dict[str, dict[str, Any]] = {}
     for r in records(data.alert_audit):
-        if r["verdict"] == "missed":
+        if r["verdict"] == "missed" and r["silenced"] is None:
             missed.setdefault(r["alert"], r)
     for kind, rank in (("page", _MISSED), ("ticket", _TICKET)):
         names = [n for n in missed if severity_of(data, n) == kind]

@@ -1,0 +1,66 @@
+"""What the SREs know a page by: its deduplication key, and the maintenance that silences it (domain, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline import schemas
+from pipeline.model import NS, Window, merge
+from pipeline.rules import AlertRule
+from pipeline.signals.alerts import lines_of
+from pipeline.signals.slo import MAINTENANCE, Exclusion
+
+_UNKNOWN = "-"
+
+
+def annotated(
+    audit: pd.DataFrame,
+    rules: Sequence[AlertRule],
+    failures: pd.DataFrame,
+    lines: pd.DataFrame,
+    entries: Sequence[Exclusion],
+) -> pd.DataFrame:
+    """Return `alert_audit` with `silenced` and `dedup_key` filled for pages; tickets wake nobody and have neither.
+
+    `silenced` names the maintenance that the whole expected interval lies in (of an unexpected page the actual one): what
+    outlasts it should have fired as it ended. `dedup_key` is `namespace/error signature/job kind` of what the condition
+    counted as its threshold was reached, several of one by commas, `-` for none; unknown where nothing was expected.
+    """
+    pages: Mapping[str, AlertRule] = {r.name: r for r in rules if r.severity == "page"}
+    maintenance = [e for e in entries if e.kind == MAINTENANCE]
+    rows = []
+    for row in schemas.rows_of(audit):
+        rule = pages.get(row["alert"])
+        if rule is not None:
+            row |= {"silenced": _silenced(row, maintenance), "dedup_key": _key(rule, row, failures, lines)}
+        rows.append(row)
+    return schemas.tidy("alert_audit", pd.DataFrame(rows)) if rows else audit
+
+
+def _silenced(row: Mapping[str, Any], maintenance: Sequence[Exclusion]) -> str | None:
+    of = "actual" if pd.isna(row["expected_start"]) else "expected"
+    start, end = row[f"{of}_start"], row[f"{of}_end"]
+    if pd.isna(end):
+        return None
+    held = Window(start.value, end.value)
+    if not any(w.covers(held) for w in merge(e.window for e in maintenance)):
+        return None
+    return "; ".join(str(e) for e in maintenance if e.window.intersect(held))
+
+
+def _key(rule: AlertRule, row: Mapping[str, Any], failures: pd.DataFrame, lines: pd.DataFrame) -> str | None:
+    if pd.isna(row["expected_start"]):
+        return None
+    if rule.measure == "signature_lines":
+        counted, at = lines_of(rule, lines), "ts"
+    else:
+        counted, at = failures[failures["kind"].isin(rule.kinds)] if rule.kinds else failures, "failed_at"
+    reached = row["expected_start"]
+    since = reached - pd.Timedelta(round(rule.window_s * NS), unit="ns")
+    counted = counted[(counted[at] > since) & (counted[at] <= reached)]
+    signatures = {s for found in counted["signatures"] for s in found}
+    parts = (set(counted["namespace"].dropna()), signatures & set(rule.signatures or signatures))
+    return "/".join(",".join(sorted(p)) or _UNKNOWN for p in (*parts, set(counted["kind"].dropna())))

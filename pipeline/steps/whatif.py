@@ -1,0 +1,35 @@
+"""An alert of the catalogue with another threshold or window, replayed over days of the lake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline import schemas
+from pipeline.errors import UsageError
+from pipeline.model import DAY_NS, Window
+from pipeline.signals.whatif import WhatIf, what_if
+from pipeline.steps.compute import log_lines
+from pipeline.steps.context import Context, ns
+
+_BEFORE_NS = 8 * DAY_NS  # how far before the window what ended in it may have been created
+
+
+def alert_what_if(
+    ctx: Context, name: str, window: Window, threshold: float | None = None, window_s: float | None = None
+) -> WhatIf:
+    """Hold an alert against itself with another threshold or window. Raises UsageError for an alert that nobody knows."""
+    rule = next((r for r in ctx.catalogue.alerts if r.name == name), None)
+    if rule is None:
+        known = ", ".join(r.name for r in ctx.catalogue.alerts)
+        raise UsageError(f"no alert is called {name!r}", f"name one of {known}")
+    other = replace(
+        rule,
+        threshold=rule.threshold if threshold is None else threshold,
+        window_s=rule.window_s if window_s is None else window_s,
+    )
+    attempts = schemas.to_frame(ctx.tables.read("attempts", window.widen(_BEFORE_NS, 0)))
+    incidents = schemas.to_frame(ctx.tables.read("incidents", window.widen(_BEFORE_NS, 0)))
+    lines = schemas.empty_frame("logs")
+    if rule.measure == "signature_lines":  # the only rules that count lines, of which there are many
+        lines = log_lines(ctx, window.widen(ns(max(rule.window_s, other.window_s)), 0), attempts)
+    return what_if(rule, other, attempts, lines, incidents, window, ctx.settings.alerts.tolerance)
