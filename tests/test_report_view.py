@@ -304,6 +304,12 @@ def test_what_an_incident_shares_comes_first_and_is_not_said_of_its_day_too() ->
     assert found["note"] == "2 findings"
 
 
+def test_that_failures_have_an_error_comes_last() -> None:
+    rows = [shared(attribute="error", value="fatal", rank=1), shared(q_value=0.04, rank=2)]
+    found = shares.section(dataclasses.replace(red(), shares=table("shares", *rows)))
+    assert [plain(r["what"]) for r in found["rows"]] == ["node is node-1", "first word of the error is fatal"]
+
+
 def test_where_nothing_is_shared_it_is_said_why() -> None:
     none: dict[str, Any] = {"shares": table("shares"), "ledger": table("ledger")}
     for data, said in (

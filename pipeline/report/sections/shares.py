@@ -34,11 +34,14 @@ def section(data: ReportData) -> dict[str, Any]:
 
 
 def findings(data: ReportData) -> list[Mapping[str, Any]]:
-    """Return what is sure enough, of incidents first and the surest first; an incident's is not said of the day once more."""
+    """Return what is sure enough, of incidents first and the surest first; an incident's is not said of the day once more.
+
+    That failures have an error is what failing is, so its word comes last.
+    """
     sure = [r for r in records(data.shares) if r["q_value"] <= SURE]
     of_incidents = {_what(r) for r in sure if r["scope"] in _incidents(data)}
     told = [r for r in sure if r["scope"] in _incidents(data) or _what(r) not in of_incidents]
-    return sorted(told, key=lambda r: r["scope"] not in _incidents(data))
+    return sorted(told, key=lambda r: (r["scope"] not in _incidents(data), r["attribute"] == "error"))
 
 
 def _what(row: Mapping[str, Any]) -> tuple[Any, ...]:
