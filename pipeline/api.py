@@ -79,6 +79,18 @@ class Lake:
         """Return expected against actual firings of a day."""
         return self._read("alert_audit", date, last)
 
+    def shares(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return what failures of a day have more often than successes of their kind, the surest first."""
+        return self._read("shares", date, last)
+
+    def ledger(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the signatures of a day and its failed attempts' lines that no success has: new, returning or known."""
+        return self._read("ledger", date, last)
+
+    def level_breaches(self, date: Date, last: Date | None = None) -> pd.DataFrame:
+        """Return the lines of a day whose level is not as the policy wants, by app and level."""
+        return self._read("level_breaches", date, last)
+
     def slo(self, date: Date, last: Date | None = None) -> pd.DataFrame:
         """Return the objectives as they stood at the end of a day."""
         return self._read("slo", date, last)

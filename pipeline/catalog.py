@@ -22,6 +22,7 @@ from pipeline.rules import (
     CACHE,
     OTHER,
     AlertRule,
+    Attribute,
     Catalogue,
     JobKind,
     Objective,
@@ -102,6 +103,7 @@ def load(files: Sequence[str] = (), *, check_own: bool = False) -> Catalogue:
         objectives=tuple(rules["objective"].values()),
         redaction=tuple(rules["redaction"].values()),
         phrases=tuple(rules["phrase"].values()),
+        attributes=tuple(rules["attribute"].values()),
         version=fingerprint(*texts),
     )
 
@@ -152,7 +154,7 @@ def _check(form: _Form, rule: Any, values: Mapping[str, Any], entry: Mapping[str
     for key in _PATTERNS & values.keys():
         _check_pattern(key, values[key])
     for key in form.re2:
-        _check_re2(key, values[key])
+        _check_re2(key, values.get(key, ()))
     for key in form.scanned:
         _check_scanned(key, values.get(key, ()))
     if isinstance(rule, RedactionRule) and bool(rule.multiline_start) != bool(rule.multiline_end):
@@ -313,8 +315,9 @@ _FORMS: dict[str, _Form] = {
         Phrase,
         "id",
         lambda r, x: re.search(r.pattern, x) is not None,
-        choices={"id": ("retry", "job_failed", "run_failed")},
+        choices={"id": ("retry", "recovery", "job_failed", "run_failed")},
         re2=("pattern",),
         scanned=("pattern",),
     ),
+    "attribute": _Form(Attribute, "id", lambda r, x: re.search(r.pattern, x, re.ASCII) is not None, re2=("pattern",)),
 }

@@ -192,15 +192,14 @@ def pull(
 @app.command()
 def compute(ctx: typer.Context, date: Day, lake: LakeUri = None, as_json: AsJson = False) -> None:
     """Make a day's derived tables from the lake. A day that is pulled in part, or not over: exit 4."""
+    from pipeline.schemas import DERIVED
     from pipeline.steps import compute as step
 
     options: Options = ctx.obj
     context = options.context({"lake.uri": lake})
     with context.lock():
         day = step.compute(context, _date(date))
-    rows = {
-        name: len(getattr(day, name)) for name in ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
-    }
+    rows = {name: len(getattr(day, name)) for name in DERIVED}
     context.say(f"✓ compute {', '.join(f'{n} {k}' for k, n in rows.items())}; {day.verdict.verdict}")
     if as_json:
         _print({"date": date, "rows": rows, "complete": day.complete, "verdict": day.verdict.verdict})

@@ -113,10 +113,33 @@ class RedactionRule:
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A log phrase with a meaning (`retry`, `job_failed`, `run_failed`); groups `job` and `run` where it names them."""
+    """A log phrase with a meaning (`retry`, `recovery`, `job_failed`, `run_failed`); groups `job`, `run` where named."""
 
     id: str
     pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """Something that lines tell about an attempt, by which failures are compared with successes.
+
+    Read from `fields` of JSON lines about the job and from labels and metadata of its own pods, else by `pattern` (group
+    `value`) from its lines' text, else, where it is `of_run`, from fields of its run's last line before it. `starts`: also
+    compared by how it begins. `otherwise`: what it is where the attempt's lines are known and none tells.
+    """
+
+    id: str
+    fields: Sequence[str] = ()
+    pattern: str = ""
+    of_run: bool = False
+    starts: bool = False
+    otherwise: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.fields and not self.pattern:
+            raise ValueError("it needs fields or a pattern")
+        if self.pattern and "(?P<value>" not in self.pattern:
+            raise ValueError("its pattern needs a group (?P<value>…)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,7 @@ class Catalogue:
     objectives: Sequence[Objective]
     redaction: Sequence[RedactionRule]
     phrases: Sequence[Phrase] = ()
+    attributes: Sequence[Attribute] = ()
     version: str = ""  # hash of all texts
 
     def golden_kinds(self) -> list[str]:

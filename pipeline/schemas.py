@@ -144,6 +144,40 @@ _ALL = [
         + [("missing_days", STRS), ("command", STR)],
         order=("day", "slo", "window"),
     ),
+    # the same: what failures of a day share, what is new of it, where levels are not as they should be
+    _table(
+        "shares",
+        [("day", TS), ("scope", STR), ("kind", STR), ("attribute", STR), ("match", STR), ("value", STR)]
+        + [("failed", I64), ("failed_of", I64), ("failed_unknown", I64), ("succeeded", I64), ("succeeded_of", I64)]
+        + [("succeeded_unknown", I64), ("failed_low_ratio", F64), ("failed_high_ratio", F64)]
+        + [("succeeded_low_ratio", F64), ("succeeded_high_ratio", F64), ("p_value", F64), ("q_value", F64)]
+        + [("rank", I64), ("tests", I64)],
+        order=("day", "rank"),
+        key=("day", "scope", "kind", "attribute", "match", "value"),
+    ),
+    _table(
+        "ledger",
+        [("day", TS), ("what", STR), ("id", STR), ("kind", STR), ("text", STR), ("state", STR), ("lines", I64)]
+        + [("failed", I64), ("failed_of", I64), ("succeeded", I64), ("succeeded_of", I64), ("first_at", TS)]
+        + [("last_at", TS), ("seen_before_at", TS), ("first_seen_at", TS), ("example", STR)],
+        order=("day", "what", "kind", "id"),
+        key=("day", "what", "kind", "id"),
+    ),
+    _table(
+        "level_breaches",
+        [("day", TS), ("rule", STR), ("about", STR), ("app", STR), ("level", STR), ("lines", I64), ("first_at", TS)]
+        + [("last_at", TS), ("example", STR)],
+        order=("day", "rule", "about", "app", "level"),
+        key=("day", "rule", "about", "app", "level"),
+    ),
+    # what successful attempts of a day wrote, which later days' failures are held against
+    _table(
+        "success_templates",
+        [("day", TS), ("kind", STR), ("id", STR), ("attempts", I64), ("of", I64)],
+        order=("day", "kind", "id"),
+        key=("day", "kind", "id"),
+        internal=True,
+    ),
     # what pull keeps of the jobs' raw evidence, below _aislot/
     _table(
         "job_samples",
@@ -172,7 +206,8 @@ _ALL = [
 ]
 TABLES: dict[str, Table] = {t.name: t for t in _ALL}
 PULLED = ("logs", "alerts", "events", "issue_runs", "issue_events")
-DERIVED = ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
+DERIVED_OF_DAY = ("golden", "failures", "alert_audit", "slo", "shares", "ledger", "level_breaches")
+DERIVED = ("attempts", "incidents", *DERIVED_OF_DAY)
 
 
 def empty(name: str) -> pa.Table:

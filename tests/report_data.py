@@ -17,12 +17,12 @@ from pipeline import catalog
 from pipeline.model import Coverage, Window
 from pipeline.report import render
 from pipeline.report.view import ReportData, daily_view, summary
-from pipeline.signals import alerts, failures, golden, incidents
+from pipeline.signals import alerts, facts, failures, golden, incidents, levels, shared, templates
 from pipeline.signals.alerts import Expected
 from pipeline.signals.intervals import wilson
 from pipeline.signals.verdict import verdict
 from tests.report_jobs import Row, bad_jobs, grumbles, job, lines_of, numbered, quiet_jobs
-from tests.tables import DATE, DAY, KINDS, at, lines, ns, span, table
+from tests.tables import DATE, DAY, KINDS, at, line, lines, ns, span, table
 
 RULES = catalog.load()
 SOURCES = (
@@ -140,6 +140,31 @@ def objectives(good: int | None, total: int | None, recovered: tuple[int, int] |
     )
 
 
+def compared(
+    jobs: pd.DataFrame, told: pd.DataFrame, found: pd.DataFrame, cases: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `shares` and `ledger`: a codegen-check's lines tell its ref, and successes have lines of their own alone."""
+    ended = jobs[jobs["outcome"].isin(["failed", "succeeded"])]
+    failed = ended["outcome"] == "failed"
+    checks = failed[ended["kind"] == "codegen-check"]
+    refs = [
+        facts.Told("ref", 0, 0, "-b feature/x" if bad else f"{i:040x}", i)
+        for i, bad in zip(checks.index.tolist(), checks.tolist(), strict=True)
+    ]
+    known = facts.values(ended, refs, checks.index.tolist(), RULES.attributes)
+    which = found.assign(incident_id=shared.incident_of(found, cases)).set_index(["job_name", "attempt"])["incident_id"]
+    known["incident_id"] = [which.get((n, a)) for n, a in zip(ended["job_name"], ended["attempt"], strict=True)]
+    shares = shared.shares(known[failed], known[~failed], facts.names(RULES.attributes), ["ref"], DAY)
+    kinds = dict(zip(ended.index[failed].tolist(), ended.loc[failed, "kind"].tolist(), strict=True))
+    fine = table(
+        "success_templates",
+        *({"day": at("00:00"), "kind": k, "id": "t-0000000000", "attempts": 50, "of": 50} for k in KINDS),
+    )
+    said = templates.of_lines(told)
+    rows = [templates.of_failures(said, kinds, fine), templates.of_signatures(told, found)]
+    return shares, templates.ledger(rows, table("ledger"), DAY, 7 * 86_400)
+
+
 def day(
     jobs: pd.DataFrame,
     told: pd.DataFrame,
@@ -156,6 +181,7 @@ def day(
     audited = alerts.audit(expected, fired, DAY, 300.0, gaps)
     if "alerts" not in gaps:
         audited = table("alert_audit")
+    shares, ledger = compared(jobs, told, found, cases)
     judged = verdict(DAY, expected, cases, len(found), promised, coverage, RULES.objectives, 0.0)
     data = ReportData(
         date=DATE,
@@ -172,6 +198,9 @@ def day(
         alert_audit=audited,
         expected=[rule(e) for e in expected],
         slo=promised,
+        shares=shares,
+        ledger=ledger,
+        level_breaches=levels.breaches(told, RULES.signatures, RULES.phrases, DAY),
         coverage=coverage,
         verdict=judged.verdict,
         reasons=judged.reasons,
@@ -229,11 +258,15 @@ def red() -> ReportData:
     before = {"failure_id": "f-0000000000", "class": "build-ref", "signatures": ["build-ref"], "kind": "codegen-check"}
     earlier = table("failures", before | {"failed_at": at("14:02:11", -6), "job_name": "codex-k8s-codegen-check-1"})
     coverage = complete(rows, alerts={"samples": 1166})
+    probe = line(
+        "09:15", "manifest-unknown", level="INFO", line="cache probe failed: MANIFEST_UNKNOWN for `cache/9c41`"
+    )
+    quiet = levels.breaches(lines(probe), RULES.signatures, RULES.phrases, DAY)
     release: Row = {"kind": "maintenance", "start": "2026-02-26T02:00:00Z", "end": "2026-02-26T03:00:00Z"}
     release |= {"who": "sre-anna", "why": "release 1.42.0", "confirmed_by": "", "holds": True}
     release |= {"attempts": 2, "incidents": ["i-0123456789"]}
     rumour = release | {"kind": "outage", "why": "quay.io", "holds": False, "attempts": 0, "incidents": []}
-    more: Row = {"earlier": earlier, "exclusions": [release, rumour], "left_out": (2, 1)}
+    more: Row = {"earlier": earlier, "exclusions": [release, rumour], "left_out": (2, 1), "level_breaches": quiet}
     return day(jobs, told, coverage, history, objectives(1291, 1316, (2, 3)), **more)
 
 

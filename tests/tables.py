@@ -21,7 +21,20 @@ _JOBS = {
     "codegen-check": "codex-k8s-codegen-check-3f2a9c1e-7b4",
     "run": "codex-k8s-run-3f2a9c1e-7b41-4c1d-9a60-52e1c07d8b14",
 }
-_LINE_COLUMNS = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line"]
+_LINE_COLUMNS = [
+    "ts",
+    "namespace",
+    "app",
+    "level",
+    "msg",
+    "run_id",
+    "job_name",
+    "issue",
+    "err",
+    "signatures",
+    "line",
+    "format",
+]
 
 
 def ns(clock: str, days: int = 0) -> int:

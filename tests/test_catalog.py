@@ -69,6 +69,7 @@ WHOLE = {
     "objective": OBJECTIVE,
     "redaction": REDACTION,
     "phrase": {"id": "retry", "pattern": "again"},
+    "attribute": {"id": "branch", "pattern": "on branch (?P<value>[a-z]+)", "examples": ["on branch main"]},
 }
 
 
@@ -143,7 +144,8 @@ def test_the_fingerprint_tells_texts_apart_and_is_stable(one: str, other: str) -
 @pytest.mark.parametrize("path", RULES, ids=lambda p: p.name)
 def test_every_rule_has_an_example_and_a_counter_example(path: Path) -> None:
     for table, entries in tomllib.loads(path.read_text(encoding="utf-8")).items():
-        for entry in entries if table != "objective" else ():
+        # an attribute that only fields tell has no text to match
+        for entry in (e for e in entries if table != "objective" and (table != "attribute" or "pattern" in e)):
             assert entry["examples"], entry
             assert entry["counter_examples"], entry
 
@@ -155,7 +157,13 @@ def test_the_built_in_rules_are_those_of_the_domain() -> None:
         ("build-ref", "build-ref"),
     ]
     assert BUILT_IN.golden_kinds() == ["codegen-check", "build", "mirror"]
-    assert sorted(p.id for p in BUILT_IN.phrases) == ["job_failed", "retry", "run_failed"]
+    assert sorted(p.id for p in BUILT_IN.phrases) == ["job_failed", "recovery", "retry", "run_failed"]
+    assert [(a.id, a.starts) for a in BUILT_IN.attributes] == [
+        ("ref", True),
+        ("cache", False),
+        ("node", False),
+        ("error", False),
+    ]
     assert [(o.name, o.window, o.window_s, o.target) for o in BUILT_IN.objectives] == [
         ("build_availability", "7d", 604800.0, 0.99),
         ("recovery", "7d", 604800.0, 1.0),
@@ -245,6 +253,10 @@ def test_an_alert_may_be_about_a_kind_and_a_signature_of_the_user(tmp_path: Path
         ("redaction", {"hint": "y", "examples": ["x1234"]}, "the pattern finds 'x1234' and the hint does not"),
         ("phrase", {"pattern": r"\Aagain"}, r"pattern '\\Aagain' cannot be looked for: \A is about"),
         ("phrase", {"id": "retries"}, "unknown id 'retries'; did you mean 'retry'?"),
+        ("attribute", {"pattern": "main"}, "its pattern needs a group (?P<value>…)"),
+        ("attribute", {"pattern": "(?P<value>(?=x)y)"}, "is no RE2 pattern"),
+        ("attribute", {"pattern": ""}, "it needs fields or a pattern"),
+        ("attribute", {"examples": ["at main"]}, "at main"),
     ],
 )
 def test_a_mistake_in_a_users_rule_is_named_with_its_place(

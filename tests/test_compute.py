@@ -18,7 +18,6 @@ from tests.lives import FAILED, JOB, RETRY, Life, events, interval, said, snapsh
 from tests.small_lake import MANIFEST, MIRROR, RUN, SIGNED, files, lake, pulled, put, record, rows
 from tests.tables import DATE, DAY, at, line, lines, ns, span
 
-DERIVED = ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
 INCIDENT = [
     Life("09:00:30", "09:05:10", "failed", gone="09:05:12", uid="a"),
     Life("09:05:14", "09:14:10", "failed", gone="09:30:00", uid="b"),
@@ -152,7 +151,7 @@ def test_sources_without_anything_give_zeros_and_those_not_configured_nulls(tmp_
     assert not off.golden["complete"].any()
     assert off.verdict.verdict == "grey"
     assert off.complete
-    assert all(ctx.tables.days(n) == [DATE] for n in DERIVED)
+    assert all(ctx.tables.days(n) == [DATE] for n in schemas.DERIVED)
 
 
 def test_a_hole_hides_the_windows_that_it_touches_and_a_failed_source_the_day(tmp_path: Path) -> None:

@@ -83,6 +83,9 @@ def hostile() -> ReportData:
     return dataclasses.replace(
         data,
         failures=failures,
+        shares=data.shares.assign(value=[evil(i) for i in range(len(data.shares))]),
+        ledger=data.ledger.assign(text=[evil(i + 3) for i in range(len(data.ledger))]),
+        level_breaches=data.level_breaches.assign(app=evil(0), example=evil(17)),
         coverage=[broken if c.what == "jobs" else c for c in data.coverage],
         reasons=[*data.reasons, reason],
         alerts=_renamed(data.alerts, names),
@@ -133,7 +136,7 @@ def test_markdown_shows_hostile_text_only_in_code() -> None:
     html = {t.content.strip() for t in tokens if t.type in {"html_block", "html_inline"}}
     assert all(re.fullmatch(r"</?details>|<details><summary>[^<]*</summary>|</?summary>", h) for h in html), html
     assert [t for t in tokens if t.type == "heading_open" and t.tag not in {"h1", "h2"}] == []
-    assert sum(1 for t in tokens if t.type == "heading_open") == 10
+    assert sum(1 for t in tokens if t.type == "heading_open") == 11
     links = [str(t.attrs["href"]) for t in tokens if t.type == "link_open"]
     assert all(x.startswith(DOCS + "/") for x in links)
     seen = {t.strip() for t in texts_in_code(tokens)}

@@ -12,7 +12,7 @@ import pytest
 from pipeline.model import Coverage, Window
 from pipeline.report import charts
 from pipeline.report.charts import Frame, Lane, Spread, Stack
-from pipeline.report.sections import failed, health, promises, signals, sources, stream, todo, verdict
+from pipeline.report.sections import failed, health, promises, shares, signals, sources, stream, todo, verdict
 from pipeline.report.svg import spark, to_svg
 from pipeline.report.text import NBSP
 from pipeline.report.view import ReportData, daily_view, summary
@@ -272,6 +272,84 @@ def test_a_line_with_two_signatures_is_one_line() -> None:
     shown = {plain(r["name"]): r["lines"] for r in stream.section(red())["rows"]}
     assert shown == {"manifest-unknown": "42", "cache-retrieval": "42", "build-ref": "27", "other WARN and ERROR": "35"}
     assert stream.section(red())["note"] == "104 lines"
+
+
+def shared(**more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "day": at("00:00"),
+        "scope": "day",
+        "kind": "build",
+        "attribute": "node",
+        "match": "is",
+        "value": "node-1",
+    }
+    row |= {"failed": 3, "failed_of": 4, "failed_unknown": 0, "succeeded": 1, "succeeded_of": 9, "succeeded_unknown": 0}
+    return row | {"p_value": 0.0123, "q_value": 0.0321, "rank": 1, "tests": 1234} | more
+
+
+def test_what_an_incident_shares_comes_first_and_is_not_said_of_its_day_too() -> None:
+    case = red().incidents["incident_id"].iloc[0]
+    other: dict[str, Any] = {"value": "node-2", "rank": 2, "failed_unknown": 5, "q_value": 0.0000001}
+    rows = [shared(rank=1), shared(**other), shared(scope=case, rank=3), shared(value="node-3", q_value=0.051, rank=4)]
+    found = shares.section(dataclasses.replace(red(), shares=table("shares", *rows)))
+    assert [(plain(r["what"]), plain(r["among"])) for r in found["rows"]] == [
+        ("node is node-1", "cache incident of 09:06"),
+        ("node is node-2", "the day"),
+    ]
+    assert [(r["failed"], r["succeeded"], r["chance"]) for r in found["rows"]] == [
+        ("3 of 4", "1 of 9", "0.032"),
+        ("3 of 4, 5 not known", "1 of 9", "under 0.001"),
+    ]
+    assert "all 1,234 values" in plain(found["about"])
+    assert found["note"] == "2 findings"
+
+
+def test_that_failures_have_an_error_comes_last() -> None:
+    rows = [shared(attribute="error", value="fatal", rank=1), shared(q_value=0.04, rank=2)]
+    found = shares.section(dataclasses.replace(red(), shares=table("shares", *rows)))
+    assert [plain(r["what"]) for r in found["rows"]] == ["node is node-1", "first word of the error is fatal"]
+
+
+def test_where_nothing_is_shared_it_is_said_why() -> None:
+    none: dict[str, Any] = {"shares": table("shares"), "ledger": table("ledger")}
+    for data, said in (
+        (dataclasses.replace(red(), **none), "The failed attempts share nothing"),
+        (green(), "Nothing to compare: no failed attempt was seen."),
+        (empty(), "Not known: no source of jobs was configured."),
+    ):
+        found = shares.section(data)
+        assert plain(found["nothing"]).startswith(said)
+        assert (found["rows"], found["note"], found["more"]) == ([], "", None)
+
+
+def test_lines_that_no_success_has_are_the_new_ones_first_and_the_rest_is_counted() -> None:
+    base: dict[str, Any] = {
+        "day": at("00:00"),
+        "what": "template",
+        "kind": "build",
+        "lines": 3,
+        "failed": 2,
+        "failed_of": 4,
+    }
+    base |= {"succeeded": 0, "succeeded_of": 9, "first_at": at("09:00")}
+    told = [("a", "known", "12:00"), ("b", "new", "10:00"), ("c", "returning", "11:00"), ("d", "new", "11:00")]
+    told += [(f"e{i}", "known", "08:00") for i in range(8)]
+    rows = [base | {"id": t, "text": t, "state": s, "last_at": at(w)} for t, s, w in told]
+    unsure = base | {"id": "u", "text": "u", "state": "new", "last_at": at("13:00"), "succeeded": None}
+    signature = base | {"id": "s", "what": "signature", "state": "new", "last_at": at("13:00")}
+    found = shares.section(dataclasses.replace(red(), ledger=table("ledger", *rows, unsure, signature)))
+    assert [r["text"] for r in found["lines"]][:4] == ["d", "b", "c", "a"]
+    assert (len(found["lines"]), found["lines"][0]["failed"]) == (10, "2 of 4")
+    assert plain(found["lines_more"]) == "The lake's table ledger, date=2026-02-26, has 2 more."
+
+
+def test_breaches_of_the_level_policy_are_listed_and_their_absence_is_said() -> None:
+    found = stream.section(red())
+    assert [(plain(b["what"]), b["lines"], b["first"]) for b in found["breaches"]] == [
+        ("error below WARN", "1", "09:15:00")
+    ]
+    assert plain(stream.section(green())["breaches_nothing"]).startswith("No breach of the level policy: ")
+    assert stream.section(empty())["breaches_nothing"] is None
 
 
 def test_windows_that_nobody_knows_are_one_row() -> None:

@@ -31,6 +31,10 @@ CONTRACT = {
     "detected_by detection_delay_s",
     "alert_audit": "alert expected_start expected_end actual_start actual_end verdict delay_s",
     "slo": "slo window good total ratio objective_ratio budget_spent_ratio policy",
+    # beyond the contract
+    "shares": "day scope kind attribute match value failed failed_of succeeded succeeded_of p_value q_value rank",
+    "ledger": "day what id kind text state lines failed failed_of succeeded succeeded_of first_at last_at first_seen_at",
+    "level_breaches": "day rule about app level lines first_at last_at example",
 }
 DTYPES = {
     schemas.TS: "datetime64[ns, UTC]",

@@ -14,6 +14,7 @@ import fsspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -192,6 +193,13 @@ def test_chosen_columns_are_read_in_the_order_asked(tables: Tables) -> None:
     assert found.column_names == ["line", "pod"]
     assert said(found) == ["a", "b"]
     assert tables.read("logs", span("12:00", "13:00"), ["line"]).column_names == ["line"]
+
+
+def test_rows_that_are_not_as_asked_stay_in_their_file(tables: Tables) -> None:
+    tables.replace("logs", DAY, logs(("00:30", "a"), ("01:30", "b"), ("01:40", "a")))
+    found = tables.read("logs", span("01:00", "02:00"), ["ts"], pc.field("line").isin(["a"]))
+    assert found.column_names == ["ts"]
+    assert found["ts"].cast(pa.int64()).to_pylist() == [ns("01:40")]
 
 
 def test_rows_dated_inside_a_window_are_chosen_half_open() -> None:

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import schemas
 from tests.command import environment
 from tests.faults import Asked
 from tests.proxy import Proxy, between
@@ -30,7 +31,6 @@ from tests.troubled import DATE, DAY, KEY, PULLED, Servers, Site, hours, servers
 from tests.world.options import NAMESPACE
 
 pytestmark = [pytest.mark.live, pytest.mark.command]
-DERIVED = ("attempts", "golden", "failures", "incidents", "alert_audit", "slo")
 WHAT = ("logs", "jobs", "alerts")
 
 
@@ -233,7 +233,7 @@ def test_killed_100_times_in_a_row_the_lake_is_that_of_an_undisturbed_run(
     assert reads > 50
     assert sum(n for how, n in killer.told.items() if "killed" in how) >= 60, killer.told
     assert killer.told["left a file unfinished"] >= 5, killer.told
-    assert [t for t in (*PULLED, *DERIVED) if not site.rows(t).equals(calm.rows(t))] == [], killer.told
+    assert [t for t in (*PULLED, *schemas.DERIVED) if not site.rows(t).equals(calm.rows(t))] == [], killer.told
     assert all(r.complete for what in WHAT for r in site.records(what))
     assert list((site.lake / "_aislot/unfinished").iterdir()) == []
 

@@ -44,11 +44,16 @@ class Tables:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def read(self, table: str, window: Window, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError."""
+    def read(
+        self, table: str, window: Window, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pa.Table:
+        """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError.
+
+        Rows that are not as `where` says never leave their file.
+        """
         spec = schemas.TABLES[table]
         wanted = list(dict.fromkeys([*(columns or spec.columns), *spec.dated_by]))
-        parts = [self._load(n, table, wanted) for d, w in window.days() for n in self._parts(table, d, w)]
+        parts = [self._load(n, table, wanted, where) for d, w in window.days() for n in self._parts(table, d, w)]
         rows = pa.concat_tables(parts) if parts else schemas.empty(table).select(wanted)
         rows = rows.filter(_inside(rows, table, window)) if rows.num_rows else rows
         if columns is None:
@@ -124,7 +129,9 @@ class Tables:
         part = f"{(cell.start % DAY_NS) // step:02d}" if step < DAY_NS else "day"
         return f"{self._folder(table)}/date={day_of(cell.start)}/{part}.parquet"
 
-    def _load(self, name: str, table: str, columns: Sequence[str] | None) -> pa.Table:
+    def _load(
+        self, name: str, table: str, columns: Sequence[str] | None, where: pc.Expression | None = None
+    ) -> pa.Table:
         data = self._store.read(name)
         spec = schemas.TABLES[table].schema
         if data is None:
@@ -133,6 +140,7 @@ class Tables:
             found = pq.read_table(
                 io.BytesIO(data),
                 columns=list(columns) if columns else None,
+                filters=where,
                 partitioning=None,
                 page_checksum_verification=True,
             )

@@ -41,6 +41,9 @@ class ReportData:
     alert_audit: pd.DataFrame
     expected: Sequence[Mapping[str, Any]]
     slo: pd.DataFrame
+    shares: pd.DataFrame
+    ledger: pd.DataFrame
+    level_breaches: pd.DataFrame
     coverage: Sequence[Coverage]
     verdict: str
     reasons: Sequence[Mapping[str, Any]]

@@ -327,6 +327,30 @@ STREAM_UNKNOWN = "Not known: no source of logs was configured."
 STREAM_SEEN = "Not known where the logs have a gap: {span}."
 STREAM_NUMBERS = "Numbers of these charts: {lines}, by 15 min"
 BUSIEST = "{n} from {at}"
+BREACHES = "Breaches of the level policy, {lines}"
+BREACHES_NONE = "No breach of the level policy: errors are at WARN or ERROR, planned retries and recoveries below."
+BREACHES_NONE_SEEN = "No breach of the level policy was seen."
+BREACH_RULES = {"too-quiet": "error below WARN", "too-loud": "{about} above INFO"}
+
+# what the failures share
+ATTRIBUTES = {"error": "first word of the error", "hour": "hour, UTC,", "attempt": "attempt number", "kind": "kind"}
+MATCHES = {"is": "is", "starts with": "starts with"}
+AMONG_DAY, AMONG_INCIDENT = "the day", "{class} incident of {at}"
+EVERY_KIND = "every kind"
+SHARES_ABOUT = (
+    "Association, not cause: what failed attempts have more often than successful ones of their kind. Attempts of which "
+    "it is not known do not count. Chance is of Fisher's exact test, corrected for all {tests} values looked at."
+)
+SHARES_UNKNOWN = ", {n} not known"
+SHARES_NONE = (
+    "The failed attempts share nothing that successful ones of their kind do not have as often, beyond chance."
+)
+SHARES_NO_FAILURE = "Nothing to compare: no failed attempt was seen."
+CHANCE_UNDER = "under {p}"
+ROWS_MORE = "The lake's table {table}, date={date}, has {n} more."
+LINES_TITLE = "Lines of failed attempts that no successful one of their kind has: {n}"
+LINES_NONE = "No line was seen that only failed attempts of a kind have."
+AGES = {"new": "new", "returning": "returning", "known": "known"}
 
 # objectives
 RECOVERY_WITHIN = "recovery within {limit}"

@@ -9,7 +9,7 @@ from pipeline.report import english as en
 from pipeline.report import labels
 from pipeline.report.data import ReportData
 from pipeline.report.rich import code, joined, say
-from pipeline.report.sections import failed, health, method, promises, signals, sources, stream, todo, verdict
+from pipeline.report.sections import failed, health, method, promises, shares, signals, sources, stream, todo, verdict
 from pipeline.report.summary import summary
 
 __all__ = ["ReportData", "daily_view", "summary"]
@@ -27,6 +27,7 @@ def daily_view(data: ReportData) -> dict[str, Any]:
         "health": health.section(data),
         "failed": failed.section(data),
         "stream": stream.section(data),
+        "shares": shares.section(data),
         "objectives": promises.objectives(data),
         "audit": promises.audit(data),
         "method": method.section(data),

@@ -169,6 +169,20 @@ class Incident:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """What failures are compared with, and how a template's or a signature's age is judged.
+
+    Lines are read of at most so many failed and so many successful `attempts` of each kind a day, and failures held
+    against the successes of `days`; what was not seen for `returning` is back, for `remember` forgotten.
+    """
+
+    attempts: int = 50
+    days: Seconds = Seconds(7 * 86400.0)
+    returning: Seconds = Seconds(7 * 86400.0)
+    remember: Seconds = Seconds(90 * 86400.0)
+
+
+@dataclass(frozen=True)
 class Alerts:
     """How far an alert's interval may lie from the expected one and still match it."""
 
@@ -237,6 +251,7 @@ class Settings:
     lake: Lake = field(default_factory=Lake)
     redaction: Redaction = field(default_factory=Redaction)
     incident: Incident = field(default_factory=Incident)
+    compare: Compare = field(default_factory=Compare)
     alerts: Alerts = field(default_factory=Alerts)
     verdict: Verdict = field(default_factory=Verdict)
     report: Report = field(default_factory=Report)

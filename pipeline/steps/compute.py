@@ -18,11 +18,12 @@ from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
-from pipeline.signals import coverage, failures, golden, incidents, pages, slo
+from pipeline.signals import coverage, failures, golden, incidents, levels, pages, slo
 from pipeline.signals.alerts import Expected
 from pipeline.signals.slo import LeftOut
 from pipeline.signals.verdict import Verdict, verdict
 from pipeline.steps import promises
+from pipeline.steps.compare import compare
 from pipeline.steps.context import Context, ns
 
 WHAT = ("logs", "jobs", "alerts", "events", "issues")
@@ -30,7 +31,7 @@ _WINDOW_DAYS = 7  # the longest objective's window
 _REACH_DAYS = 8  # how far incidents and recoveries may reach into, and out of, a day
 _HOUR_NS = DAY_NS // 24
 _AFTER_NS = _HOUR_NS  # lines and samples after a day's end that tell how what began in it went on
-_LOG_COLUMNS = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line"]
+_SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
 _ROWS = {"logs": "logs", "jobs": "job_samples", "alerts": "alerts", "events": "events", "issues": "issue_runs"}
 
 
@@ -56,6 +57,10 @@ class Day:
     expected: Sequence[Expected]
     alert_audit: pd.DataFrame
     slo: pd.DataFrame
+    shares: pd.DataFrame
+    ledger: pd.DataFrame
+    success_templates: pd.DataFrame
+    level_breaches: pd.DataFrame
     left_out: tuple[int, int]
     exclusions: Sequence[LeftOut]
     watched: pd.DataFrame
@@ -89,7 +94,7 @@ class _Told:
     def _hour(self, cell: Window) -> tuple[pa.Table, Collection[str]]:
         if cell not in self.hours:
             rules = self.ctx.catalogue
-            logs = self.ctx.tables.read("logs", cell, _LOG_COLUMNS)
+            logs = self.ctx.tables.read("logs", cell, _SAID)
             runs = pc.unique(logs["run_id"]).drop_null().to_pylist()
             self.hours[cell] = correlate.telling(logs, rules.job_kinds, rules.phrases), runs
         return self.hours[cell]
@@ -140,7 +145,7 @@ def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) ->
     if attempts:
         _write_attempts(ctx, day, _attempts(ctx, told, day))
     made = _derive(ctx, told, date)
-    files = sum(_write(ctx, n, day, getattr(made, n)) for n in ("golden", "failures", "alert_audit", "slo"))
+    files = sum(_write(ctx, n, day, getattr(made, n)) for n in (*schemas.DERIVED_OF_DAY, "success_templates"))
     began = _mask(made.watched["started_at"], day)
     files += _write(ctx, "incidents", day, made.watched[began])
     changed = {date} if files else set()
@@ -197,6 +202,7 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
     promised = promises.with_commands(ctx, objectives.table, date)
     begun = cases[cases["started_at"] < _at(day.end)]
     touched = begun[~(begun["ended_at"] <= _at(day.start))]
+    compared = compare(ctx, day, every, lines, found, cases)
     over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
     return Day(
         date=date,
@@ -212,6 +218,10 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
         expected=expected,
         alert_audit=audited,
         slo=promised,
+        shares=compared.shares,
+        ledger=compared.ledger,
+        success_templates=compared.success_templates,
+        level_breaches=levels.breaches(in_day, rules.signatures, rules.phrases, day),
         left_out=(objectives.left_out_attempts, objectives.left_out_incidents),
         exclusions=objectives.left_out,
         watched=begun[~(over < _at(day.start))],

@@ -49,9 +49,10 @@ def service(app: str, pod: str) -> Pairs:
 
 
 def job_pod(attempt: Attempt, container: str = "main") -> tuple[Pairs, Pairs]:
-    """Return the stream of a job's pod, and its structured metadata: some agents keep pod and job there."""
+    """Return the stream of a job's pod, and its structured metadata: some agents keep pod, job and node there."""
     labels = (("app", APP[attempt.kind]), ("container", container), ("namespace", NAMESPACE))
-    named = (("job_name", attempt.job_name), ("pod", attempt.pod))
+    node = f"node-{int(attempt.uid[-2:], 16) % 3}"
+    named = (("job_name", attempt.job_name), ("node_name", node), ("pod", attempt.pod))
     return (labels, named) if attempt.kind == "codegen-check" else (tuple(sorted(labels + named)), ())
 
 

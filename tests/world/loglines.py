@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests.world.lines import Line, Pairs, service, slog
 from tests.world.options import CONTROL_PLANE, NAMESPACE, WORKER, Options, seconds
 from tests.world.platform import (
     BUILD_REF,
+    CACHE_OFF,
     DEADLINE,
     LAYER_LOST,
     MIRROR_LOST,
@@ -63,11 +64,16 @@ _PLAIN_ERRORS = {
 
 @dataclass
 class ControlPlane:
-    """The control-plane: makes jobs, waits for them, tries again what a stale cache broke. A rollout makes a new pod."""
+    """The control-plane: makes jobs, waits for them, tries again what a stale cache broke. A rollout makes a new pod.
+
+    Builds use the cache unless it was switched off, or broke the attempt before.
+    """
 
     options: Options
     rng: Random
     pod: str = "7d9c6b5f4-x2x9k"
+    cached: bool = True
+    without_cache: set[str] = field(default_factory=set)
 
     def lines(self, steps: tuple[Step, ...]) -> Iterator[Line]:
         """Yield its lines about the steps, in their order."""
@@ -95,11 +101,13 @@ class ControlPlane:
         fields = {"run_id": run.run_id if run else None, "job_name": job.job_name, "namespace": NAMESPACE}
         fields["stage"] = job.kind
         if step.what == "job_created":
-            return self.write(step.at, "INFO", "job created", job, **fields, image=job.image)
+            cache = self.cached and job.job_name not in self.without_cache if job.kind == "build" else None
+            return self.write(step.at, "INFO", "job created", job, **fields, image=job.image, cache_enabled=cache)
         if step.what == "job_done":
             took = round(((job.stopped_at or step.at) - job.made_at) / NS, 3)
             return self.write(step.at, "INFO", "job completed", job, **fields, took_s=took)
         if step.what == "retried":
+            self.without_cache.add(job.job_name)
             msg = f"kaniko job {job.job_name} failed due stale kaniko cache, retrying without cache"
             return self.write(step.at, "INFO", msg, job, **fields, err=f"logs: {error_text(job)}")
         return self.failed(step.at, job, fields, long=long) if step.what == "job_failed" else None
@@ -117,6 +125,7 @@ class ControlPlane:
     def rollout(self, step: Step) -> Iterator[Line]:
         """Yield the last line of the old pod and the first of the new one, two of which bear one instant."""
         yield self.write(step.at, "INFO", "shutting down", None, reason="SIGTERM")
+        self.cached = self.cached and step.note != CACHE_OFF
         self.pod = f"{self.rng.getrandbits(36):09x}-{self.rng.getrandbits(20):05x}"
         later = step.at + seconds(6)
         yield self.write(later, "INFO", "starting control-plane", None, change=step.note)

@@ -27,6 +27,7 @@ USUAL_S = {"api-gateway": 118, "control-plane": 152, "worker": 96, "agent-runner
 STALE_CACHE, LAYER_LOST, MIRROR_LOST = "stale-cache", "layer-lost", "mirror-lost"  # class cache
 BUILD_REF = "build-ref"
 NO_SIGNATURE, DEADLINE = "no-signature", "deadline"
+CACHE_OFF = "CODEXK8S_KANIKO_CACHE_ENABLED=false"
 CACHE_CAUSES = (STALE_CACHE, LAYER_LOST, MIRROR_LOST)
 
 
@@ -266,7 +267,7 @@ class Simulation:
         """Roll out a release in its window, and the two mitigations just before the troubles end."""
         quiet = self.options.span(self.options.maintenance)
         self.tell(quiet.start + seconds(620), "rollout", note="release 1.42.0")
-        self.tell(self.cache.end - seconds(95), "rollout", note="CODEXK8S_KANIKO_CACHE_ENABLED=false")
+        self.tell(self.cache.end - seconds(95), "rollout", note=CACHE_OFF)
         self.tell(self.build_ref.end - seconds(80), "rollout", note="CODEXK8S_BUILD_REF=main")
 
     def tell(self, at: int, what: str, run: Run | None = None, attempt: Attempt | None = None, note: str = "") -> None:

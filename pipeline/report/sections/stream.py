@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.model import merge
 from pipeline.report import charts, labels
 from pipeline.report import english as en
 from pipeline.report.charts import Frame, Stack
-from pipeline.report.data import ReportData, coverage_of
+from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.figures import STEP, Stream, quarters_known, stream_lines, streams
 from pipeline.report.rich import Rich, Span, code, say
 from pipeline.report.sections.common import holes, least
@@ -19,16 +20,22 @@ _HEIGHT, _MOST = 28, 6  # pixels of a row; rows that are drawn, the others are n
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the section: `note`, `nothing` (a sentence where there is no line), `charts`, `rows`."""
+    """Return the section: `note`, `nothing` (a sentence where there is no line), `charts`, `rows`, `breaches`."""
     logs = coverage_of(data, "logs")
     found = streams(data)
     lines = stream_lines(data)
     shown = [s for s in found if s.lines]
     signed = any(s.id for s in shown)
     if not logs.configured and not lines:
-        return {"note": "", "nothing": say("{why}", why=Span(en.STREAM_UNKNOWN, "strong")), "gap": None, "rows": []}
+        return {
+            "note": "",
+            "nothing": say("{why}", why=Span(en.STREAM_UNKNOWN, "strong")),
+            "gap": None,
+            "rows": [],
+        } | _breaches(data)
     gap = say(en.STREAM_SEEN, span=holes(merge(logs.gaps), data.window)) if logs.gaps else None
     out: dict[str, Any] = {"note": en.counted(lines, "line"), "gap": gap, "rows": [_row(data, s) for s in found]}
+    out |= _breaches(data)
     if not signed:
         out["nothing"] = say(en.STREAM_NONE_SEEN if logs.gaps else en.STREAM_NONE, other=en.counted(lines, "line"))
         return out
@@ -39,6 +46,30 @@ def section(data: ReportData) -> dict[str, Any]:
         "numbers": _numbers(data, shown),
         "charts": drawn(data, lambda f: _charts(data, f, shown[:_MOST]), "logs"),
         "summary": say(en.STREAM_NUMBERS, lines=en.counted(lines, "line")),
+    }
+
+
+def _breaches(data: ReportData) -> dict[str, Any]:
+    """Return where levels are not as the policy wants, and the sentence where nothing is known or nothing broke it."""
+    rows, logs = records(data.level_breaches), coverage_of(data, "logs")
+    none = en.BREACHES_NONE_SEEN if logs.gaps else en.BREACHES_NONE
+    return {
+        "breaches": [_breach(data, r) for r in rows],
+        "breaches_title": say(en.BREACHES, lines=en.counted(sum(r["lines"] for r in rows), "line")),
+        "breaches_nothing": say(none) if logs.configured and not rows else None,
+    }
+
+
+def _breach(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "what": say(en.BREACH_RULES[r["rule"]], about=r["about"]),
+        "about": code(r["about"]),
+        "app": r["app"],
+        "level": r["level"],
+        "lines": count(r["lines"]),
+        "first": when(r["first_at"], data.window),
+        "last": when(r["last_at"], data.window),
+        "example": r["example"],
     }
 
 

@@ -1,0 +1,106 @@
+"""Section 8: what failures have more often than successes of the same kind, and lines that no success has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.report import english as en
+from pipeline.report.data import ReportData, coverage_of, records
+from pipeline.report.rich import Rich, Span, code, say
+from pipeline.report.sections.common import shown_share
+from pipeline.report.text import count, minute, number, when
+
+SURE = 0.05  # the corrected chance from which on a finding is shown
+_ROWS, _LINES = 6, 10  # that are shown
+_LEAST = 0.001  # a smaller chance is not told apart
+_STATES = {state: place for place, state in enumerate(en.AGES)}
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the section: `note`, `nothing` (a sentence where nothing is shared), `rows`, `lines` and what they say."""
+    found, written = findings(data), unheard(data)
+    return {
+        "note": en.counted(len(found), "finding") if found else "",
+        "about": say(en.SHARES_ABOUT, tests=count(found[0]["tests"])) if found else None,
+        "nothing": None if found else _nothing(data),
+        "rows": [_row(data, r) for r in found[:_ROWS]],
+        "more": _more(len(found) - _ROWS, "shares", data),
+        "lines_title": say(en.LINES_TITLE, n=count(len(written))),
+        "lines_nothing": None if written or not len(data.failures) else _no_line(data),
+        "lines": [_line(data, r) for r in written[:_LINES]],
+        "lines_more": _more(len(written) - _LINES, "ledger", data),
+    }
+
+
+def findings(data: ReportData) -> list[Mapping[str, Any]]:
+    """Return what is sure enough, of incidents first and the surest first; an incident's is not said of the day once more.
+
+    That failures have an error is what failing is, so its word comes last.
+    """
+    sure = [r for r in records(data.shares) if r["q_value"] <= SURE]
+    of_incidents = {_what(r) for r in sure if r["scope"] in _incidents(data)}
+    told = [r for r in sure if r["scope"] in _incidents(data) or _what(r) not in of_incidents]
+    return sorted(told, key=lambda r: (r["scope"] not in _incidents(data), r["attribute"] == "error"))
+
+
+def _what(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[c] for c in ("kind", "attribute", "match", "value"))
+
+
+def _incidents(data: ReportData) -> dict[str, Mapping[str, Any]]:
+    return {r["incident_id"]: r for r in records(data.incidents)}
+
+
+def unheard(data: ReportData) -> list[Mapping[str, Any]]:
+    """Return the lines that no success has: new ones first, then returning ones, and the latest first."""
+    rows = [r for r in records(data.ledger) if r["what"] == "template" and r["succeeded"] == 0]
+    latest = sorted(rows, key=lambda r: (str(r["last_at"]), r["id"]), reverse=True)
+    return sorted(latest, key=lambda r: _STATES.get(r["state"], len(_STATES)))
+
+
+def _row(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+    name = en.ATTRIBUTES.get(r["attribute"], r["attribute"])
+    case = _incidents(data).get(r["scope"])
+    among = en.AMONG_DAY if case is None else en.AMONG_INCIDENT
+    facts = {} if case is None else {"class": case["class"], "at": minute(case["started_at"], data.window)}
+    return {
+        "what": say("{name} {match} {value}", name=name, match=en.MATCHES[r["match"]], value=code(r["value"])),
+        "kind": en.EVERY_KIND if r["kind"] == "all" else r["kind"],
+        "among": say(among, **facts),
+        "failed": _of(r["failed"], r["failed_of"], r["failed_unknown"]),
+        "succeeded": _of(r["succeeded"], r["succeeded_of"], r["succeeded_unknown"]),
+        "chance": en.CHANCE_UNDER.format(p=_LEAST) if r["q_value"] < _LEAST else number(r["q_value"], 3),
+    }
+
+
+def _of(k: int, n: int, not_known: int) -> str:
+    return shown_share(k, n) + (en.SHARES_UNKNOWN.format(n=count(not_known)) if not_known else "")
+
+
+def _line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": en.AGES.get(r["state"]),
+        "kind": r["kind"],
+        "text": r["text"],
+        "failed": shown_share(r["failed"], r["failed_of"]),
+        "lines": count(r["lines"]),
+        "first": when(r["first_at"], data.window),
+        "last": when(r["last_at"], data.window),
+    }
+
+
+def _nothing(data: ReportData) -> Rich:
+    if not coverage_of(data, "jobs").configured and not len(data.failures):
+        return say("{why}", why=Span(en.NONE_SEEN_OFF, "strong"))
+    return say(en.SHARES_NONE if len(data.failures) else en.SHARES_NO_FAILURE)
+
+
+def _no_line(data: ReportData) -> Rich:
+    if not coverage_of(data, "logs").configured:
+        return say("{why}", why=Span(en.STREAM_UNKNOWN, "strong"))
+    return say(en.LINES_NONE)
+
+
+def _more(n: int, table: str, data: ReportData) -> Rich | None:
+    return say(en.ROWS_MORE, n=count(n), table=code(table), date=str(data.date)) if n > 0 else None

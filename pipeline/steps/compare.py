@@ -1,0 +1,147 @@
+"""What a day's failures are compared with: successes of the same kind, by what lines of either tell and say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import correlate, schemas
+from pipeline.model import DAY_NS, NS, Window, merge
+from pipeline.signals import facts, shared, templates
+from pipeline.signals.intervals import nanoseconds
+from pipeline.steps.context import Context, ns
+
+_HOUR_NS = DAY_NS // 24
+_BEFORE_NS = _HOUR_NS  # how long before an attempt its run may say what it will use
+_AFTER_NS = 60 * NS  # how long after its end lines still are about it (contract, Failures)
+_SAID = ["ts", "msg", "run_id", "job_name", "err", "line", "format"]
+_WHENCE = ["app", "pod", "container", "labels", "metadata"]
+_ONE = ["namespace", "job_name", "attempt"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`shares`, `ledger` and `success_templates` of a day."""
+
+    shares: pd.DataFrame
+    ledger: pd.DataFrame
+    success_templates: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of some attempts: their `lines`, and of each of their pods the first in `pods`."""
+
+    attempts: pd.DataFrame
+    lines: pd.DataFrame
+    pods: pd.DataFrame
+
+    def kinds(self, outcome: str) -> Mapping[int, str]:
+        """Return the kind of each attempt that ended so, by its index."""
+        kinds = self.attempts.loc[self.attempts["outcome"] == outcome, "kind"]
+        return dict(zip(kinds.index.tolist(), kinds.tolist(), strict=True))
+
+
+def compare(
+    ctx: Context,
+    day: Window,
+    attempts: pd.DataFrame,
+    lines: pd.DataFrame,
+    failures: pd.DataFrame,
+    incidents: pd.DataFrame,
+) -> Compared:
+    """Compare a day's failures with its successes, and what they wrote with what successes of the last days wrote.
+
+    `lines` are those that tell something (`correlate.telling`), with which of `attempts` they are about. An attempt's own
+    lines are read of some attempts a kind only (`compare.attempts`); of the others it is not known what they say.
+    """
+    ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]
+    ended = ended[ended["kind"].isin(ctx.catalogue.golden_kinds())]
+    read = _read(ctx, _some(ended, ctx.settings.compare.attempts), attempts, lines)
+    pieces = templates.of_lines(read.lines)
+    written = templates.of_successes(pieces, read.kinds("succeeded"), day)
+    signed = templates.of_signatures(lines[_inside(lines["ts"], day)], failures)
+    ledger = _ledger(ctx, day, read.kinds("failed"), pieces, written, signed)
+    return Compared(_shares(ctx, day, ended, read, failures, incidents), ledger, written)
+
+
+def _shares(
+    ctx: Context, day: Window, ended: pd.DataFrame, read: _Read, failures: pd.DataFrame, incidents: pd.DataFrame
+) -> pd.DataFrame:
+    attributes = ctx.catalogue.attributes
+    said = facts.told(read.lines, read.pods, attributes)
+    heard = set(read.lines["attempt_index"].dropna().astype(int))
+    known = facts.values(ended, said, heard, attributes)
+    which = failures.assign(incident_id=shared.incident_of(failures, incidents)).dropna(subset=["job_name"])
+    known["incident_id"] = ended[_ONE].merge(which[[*_ONE, "incident_id"]], on=_ONE, how="left")["incident_id"].array
+    failed = ended["outcome"] == "failed"
+    starts = [a.id for a in attributes if a.starts]
+    return shared.shares(known[failed], known[~failed], facts.names(attributes), starts, day)
+
+
+def _ledger(
+    ctx: Context,
+    day: Window,
+    failed: Mapping[int, str],
+    pieces: pd.DataFrame,
+    written: pd.DataFrame,
+    signed: pd.DataFrame,
+) -> pd.DataFrame:
+    settings, tables = ctx.settings.compare, ctx.tables
+    last = Window(min(day.start, day.end - ns(settings.days)), day.start)
+    earlier = schemas.to_frame(tables.read("success_templates", last))
+    new = templates.of_failures(pieces, failed, pd.concat([earlier, written], ignore_index=True))
+    before = None
+    if any(Window.of_day(d).start < day.start for d in tables.days("ledger")):
+        before = schemas.to_frame(tables.read("ledger", Window(day.start - ns(settings.remember), day.start)))
+    return templates.ledger([new, signed], before, day, settings.returning)
+
+
+def _inside(instants: pd.Series, day: Window) -> pd.Series:
+    return (instants >= pd.Timestamp(day.start, tz="UTC")) & (instants < pd.Timestamp(day.end, tz="UTC"))
+
+
+def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return at most so many attempts of each kind and outcome, drawn by what they are: the same ones each time."""
+    keys = zip(attempts["namespace"], attempts["job_name"], nanoseconds(attempts["created_at"]), strict=True)
+    drawn = [hashlib.sha256("\0".join(map(str, k)).encode()).hexdigest() for k in keys]
+    order = pd.Series(drawn, attempts.index, dtype="str").sort_values().index
+    return attempts.loc[order].groupby(["kind", "outcome"]).head(most)
+
+
+def _read(ctx: Context, some: pd.DataFrame, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
+    """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
+    jobs, runs = (pa.array(some[c].dropna().unique(), pa.string()) for c in ("job_name", "run_id"))
+    job, run = pc.field("job_name"), pc.field("run_id")
+    where = job.isin(jobs) | (job.is_null() & run.isin(runs))
+    columns = [*_SAID, *_WHENCE]
+    found = [ctx.tables.read("logs", hours, columns, where) for hours in _alive(some)]
+    rows = pa.concat_tables([schemas.empty("logs").select(columns), *found])
+    own = schemas.to_frame(rows.select(_SAID))
+    alive = attempts[attempts["created_at"].notna()]
+    own["attempt_index"] = correlate.attempt_of_line(own.assign(job=own["job_name"]), alive)
+    named = lines[lines["job_name"].isna() & lines["attempt_index"].isin(some.index)]
+    first = _first_of_pods(rows, [a for kind in ctx.catalogue.job_kinds for a in kind.apps])
+    pods = schemas.to_frame(rows.select(["ts", "labels", "metadata"]).take(pa.array(first, pa.int64())))
+    pods["attempt_index"] = own["attempt_index"].iloc[first].array
+    return _Read(some, pd.concat([own, named[own.columns]], ignore_index=True), pods)
+
+
+def _alive(attempts: pd.DataFrame) -> list[Window]:
+    """Return the hours in which lines about attempts can have been written, or about what their runs will use."""
+    made, over = (nanoseconds(attempts[c]) for c in ("created_at", "ended_at"))
+    spans = zip(made - _BEFORE_NS, over + _AFTER_NS, strict=True)
+    return merge(Window(int(a) // _HOUR_NS * _HOUR_NS, -(-int(b) // _HOUR_NS) * _HOUR_NS) for a, b in spans)
+
+
+def _first_of_pods(rows: pa.Table, apps: list[str]) -> list[int]:
+    """Return which rows are the first that a job's own container wrote."""
+    whose = ["job_name", "pod", "container"]
+    numbered = rows.select(whose).append_column("i", pa.array(range(rows.num_rows), pa.int64()))
+    own = numbered.filter(pc.is_in(rows["app"], pa.array(apps, pa.string())))
+    return sorted(own.group_by(whose).aggregate([("i", "min")])["i_min"].to_pylist())
