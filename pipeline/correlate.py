@@ -7,11 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import schemas
-from pipeline.rules import JobKind, Phrase, kind_of, normal_run_id, run_token
+from pipeline.rules import JobKind, kind_of, normal_run_id, run_token
 
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 _POD_OF_RUN = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{3}-[a-z0-9]{5}$")
@@ -22,9 +20,6 @@ _WORD_START = r"(?:(?<![a-z0-9-])|(?<=\\[nrt]))"  # also after a line break that
 _CUT = 62  # names are cut at 63 characters, and a `-` left at the end goes too
 _MARKER, _LABEL, _FIELD, _TEXT = range(4)
 _FOUND_BY = {"marker": _MARKER, "label": _LABEL, "text": _TEXT}
-_BAD = ("WARN", "ERROR", "FATAL")
-_WORDS = r"(?i)\b(?:error|fatal|panic|failed)\b"
-_MINUTE_NS = 60_000_000_000
 _ONE_SECOND = pd.Timedelta(seconds=1)
 _LATE_LINE = pd.Timedelta(seconds=60)
 
@@ -47,44 +42,6 @@ def _heads(pattern: str) -> list[str]:
     if words:
         return [plain + w for w in words.split("|")]
     return [plain[:-1] if pattern[len(plain) : len(plain) + 1] in {"?", "*", "{"} else plain]
-
-
-def telling(logs: pa.Table, kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> pa.Table:
-    """Return the rows of `logs` that tell something: a signature, a phrase, a bad level, or that a job's work went wrong.
-
-    Of the others that name a job the first of each minute, job and run: they only show that it was there, and whose.
-    """
-    line, hint = logs["line"], job_hint(kinds)
-    named = _any(pc.is_valid(logs["job_name"]), pc.match_substring_regex(line, hint))
-    phrase = "|".join(f"(?:{p.pattern})" for p in phrases)
-    sure = _any(
-        pc.greater(pc.list_value_length(logs["signatures"]), 0),
-        pc.is_in(logs["level"], pa.array(_BAD)),
-        pc.and_(named, pc.fill_null(pc.match_substring_regex(line, _WORDS), fill_value=False)),
-        *([pc.match_substring_regex(line, phrase)] if phrases else []),
-    )
-    rest = pc.indices_nonzero(pc.and_(named, pc.invert(sure)))
-    some = logs.take(rest)
-    first_named = pc.struct_field(pc.extract_regex(some["line"], f"(?P<job>{hint})"), "job")
-    seen = pa.table(
-        {
-            "job": pc.coalesce(some["job_name"], first_named),
-            "run": some["run_id"],
-            "minute": pc.divide(some["ts"].cast(pa.int64()), _MINUTE_NS),
-            "words": pc.count_substring_regex(some["line"], hint),
-            "i": rest,
-        }
-    )
-    firsts = seen.group_by(["job", "run", "minute", "words"]).aggregate([("i", "min")])["i_min"]
-    kept = pa.chunked_array([pc.indices_nonzero(sure), *firsts.chunks], pa.uint64())
-    return logs.take(kept.sort())
-
-
-def _any(*masks: pa.ChunkedArray) -> pa.ChunkedArray:
-    total, *others = (pc.fill_null(m, fill_value=False) for m in masks)
-    for m in others:
-        total = pc.or_(total, m)
-    return total
 
 
 def job_of_line(lines: pd.DataFrame, known: Collection[str], kinds: Sequence[JobKind]) -> pd.Series:

@@ -26,6 +26,7 @@ _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _VERBOSE = re.compile(r"\(\?[a-z]*x")
 _NO_PLACE = re.compile(r"\\[^bB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _PLACE = re.compile(r"[\^$]|\\[bB]")
+_UP_TO = re.compile(rf"({_TOKEN.pattern})|\{{0,\d+\}}", re.DOTALL)
 _WHOLE = re.compile(r"(?<!\\)(?:\\\\)*(\\[AzZ]|\(\?[a-z]*-[a-z]*m)")
 
 
@@ -143,7 +144,7 @@ def as_re2(pattern: str) -> str:
 def _database(patterns: tuple[tuple[int, Pattern], ...]) -> Any:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[p.text.replace("\0", r"\x00").encode() for _, p in patterns],
+        expressions=[_wide(p.text).replace("\0", r"\x00").encode() for _, p in patterns],
         ids=[i for i, _ in patterns],
         flags=[
             hyperscan.HS_FLAG_MULTILINE
@@ -154,6 +155,11 @@ def _database(patterns: tuple[tuple[int, Pattern], ...]) -> Any:
         ],
     )
     return database
+
+
+def _wide(pattern: str) -> str:
+    """Let what may come up to so many times come any often: counting takes four times as long, and others confirm."""
+    return _UP_TO.sub(lambda m: m[1] or "*", pattern)
 
 
 def by_place(pattern: str) -> bool:

@@ -215,6 +215,13 @@ def empty(name: str) -> pa.Table:
     return TABLES[name].schema.empty_table()
 
 
+def chosen(name: str, columns: Sequence[str] | None = None, coded: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of some of the table's columns, by default of all; of `coded` ones the texts are dictionaries."""
+    spec = TABLES[name].schema
+    fields = (spec.field(c) for c in columns or spec.names)
+    return pa.schema([f.with_type(pa.dictionary(pa.int32(), STR)) if f.name in coded else f for f in fields])
+
+
 def empty_frame(name: str) -> pd.DataFrame:
     """Return the table without rows as pandas, with the dtypes that a read from the lake gives."""
     return to_frame(empty(name))
@@ -228,23 +235,27 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415 - schemas serve the extraction path too, which does without pandas
 
-    columns: dict[str, Any] = {}
-    for f in table.schema:
+    dtypes: dict[Any, Any] = {I64: pd.Int64Dtype(), BOOL: pd.BooleanDtype(), STR: pd.StringDtype(na_value=float("nan"))}
+    nested = [f for f in table.schema if pa.types.is_nested(f.type)]
+    frame: pd.DataFrame = table.drop_columns([f.name for f in nested]).to_pandas(types_mapper=dtypes.get)
+    for f in nested:
         column = table[f.name]
         if pa.types.is_map(f.type):
             values: Any = [None if v is None else dict(v) for v in column.to_pylist()]
-            columns[f.name] = pd.Series(values, dtype=object)
-        elif pa.types.is_list(f.type):
-            columns[f.name] = pd.Series(column.to_pylist(), dtype=object)
-        elif pa.types.is_integer(f.type):
-            columns[f.name] = pd.Series(column.to_pylist(), dtype="Int64")
-        elif pa.types.is_boolean(f.type):
-            columns[f.name] = pd.Series(column.to_pylist(), dtype="boolean")
-        elif pa.types.is_string(f.type) or pa.types.is_dictionary(f.type):
-            columns[f.name] = pd.Series(column.to_pylist(), dtype="str")
         else:
-            columns[f.name] = column.to_pandas()
-    return pd.DataFrame(columns, columns=list(table.schema.names))
+            values = _lists(column)
+        frame[f.name] = pd.Series(values, frame.index, dtype=object)
+    return frame.reindex(columns=table.schema.names)
+
+
+def _lists(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column of lists as Python's; most are empty."""
+    out: list[Any] = [[] for _ in range(len(column))]
+    for i in pc.indices_nonzero(
+        pc.fill_null(pc.not_equal(pc.list_value_length(column), 0), fill_value=True)
+    ).to_pylist():
+        out[i] = column[i].as_py()
+    return out
 
 
 def from_frame(name: str, frame: pd.DataFrame) -> pa.Table:

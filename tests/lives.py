@@ -153,7 +153,7 @@ def put_together(
     """Return the attempts that this evidence shows; jobs were asked for from the first scrape to the last."""
     asked = (Window(min(scraped).value, max(scraped).value + 1),) if scraped else ()
     evidence = Evidence(
-        schemas.empty_frame("job_samples") if sampled is None else sampled,
+        schemas.empty("job_samples") if sampled is None else schemas.from_frame("job_samples", sampled),
         scrapes(scraped),
         schemas.empty_frame("job_snapshots") if listed is None else listed,
         schemas.empty_frame("events") if told is None else told,

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline import schemas
-from pipeline.signals.attempts import better, from_samples, upsert
+from pipeline.signals.attempts import better, upsert
+from pipeline.signals.scraped import from_samples
 from tests.lives import (
     FAILED,
     HOUR,
@@ -149,7 +150,8 @@ def test_scrapes_while_the_target_was_down_tell_nothing() -> None:
     up = every(30, "09:00:10", "09:20")
     down = scrapes(every(30, "09:20:10", "10:00")).assign(up=False)
     both = pd.concat([scrapes(up), down], ignore_index=True)
-    found = from_samples(samples([Life("09:10:00", gone="09:30:00")], up), both, [span("09:00", "10:00")])
+    shown = schemas.from_frame("job_samples", samples([Life("09:10:00", gone="09:30:00")], up))
+    found = from_samples(shown, both, [span("09:00", "10:00")])
     assert found["outcome"].tolist() == ["running"]
 
 

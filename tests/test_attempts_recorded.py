@@ -73,11 +73,14 @@ def put_together(
     until: int = ASKED.end,
     ended: pa.Table = NO_PODS,
 ) -> pd.DataFrame:
+    def before(table: pa.Table, column: str) -> pa.Table:
+        return table.filter(pc.less(table[column].cast(pa.int64()), until))
+
     def known(table: pa.Table, column: str = "ts") -> pd.DataFrame:
-        return schemas.to_frame(table.filter(pc.less(table[column].cast(pa.int64()), until)))
+        return schemas.to_frame(before(table, column))
 
     evidence = Evidence(
-        known(samples),
+        before(samples, "ts"),
         known(scrapes),
         known(snapshots, "snapshot_at"),
         known(events),

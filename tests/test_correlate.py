@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import catalog, schemas
-from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs, telling
-from pipeline.rules import JobKind
+from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs
+from pipeline.rules import JobKind, Phrase
+from pipeline.telling import Telling
 from tests.tables import at, attempt, attempts, line, lines, table
 
 RULES = catalog.load()
@@ -297,6 +300,10 @@ def test_a_jobs_own_label_gives_way_to_a_marker_alone(found_by: str, issue: int)
 # which lines are looked at
 
 
+def _telling(logs: pa.Table, phrases: Sequence[Phrase] = RULES.phrases) -> pa.Table:
+    return logs.take(pa.array(Telling(KINDS, phrases).rows(logs)))
+
+
 def test_of_lines_that_tell_nothing_one_a_minute_job_and_run_is_kept() -> None:
     quiet = {"level": "INFO", "job_name": BUILD}
     told = [
@@ -315,12 +322,12 @@ def test_of_lines_that_tell_nothing_one_a_minute_job_and_run_is_kept() -> None:
         line("09:06:00", level="INFO", line="run failed before agent start"),
     ]
     logs = schemas.from_frame("logs", lines(*told).reindex(columns=schemas.TABLES["logs"].columns))
-    kept = telling(logs, KINDS, RULES.phrases)
+    kept = _telling(logs)
     assert [t.strftime("%M:%S") for t in kept["ts"].to_pylist()] == [
         "00:01", "01:00", "01:01", "02:00", "02:02", "02:03", "04:00", "05:00", "06:00",
     ]  # fmt: skip
-    assert telling(logs.slice(0, 0), KINDS, RULES.phrases).num_rows == 0
-    assert telling(logs, KINDS, ()).num_rows == 8
+    assert _telling(logs.slice(0, 0)).num_rows == 0
+    assert _telling(logs, ()).num_rows == 8
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([BUILD, MIRROR, None]), st.sampled_from([RUN, None]))))
@@ -333,7 +340,7 @@ def test_what_is_left_out_changes_no_link(said: list[tuple[int, str | None, str 
     ]
     told = _told(*rows)
     logs = schemas.from_frame("logs", told.reindex(columns=schemas.TABLES["logs"].columns))
-    kept = schemas.to_frame(telling(logs, KINDS, RULES.phrases))
+    kept = schemas.to_frame(_telling(logs))
     fewer = kept.assign(job=job_of_line(kept, [BUILD, MIRROR], KINDS))
     none = table("issue_runs")
     linked, whole = (link_runs(ran, t, none, KINDS, [RUN]) for t in (fewer, told))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
@@ -97,6 +97,21 @@ def row_groups(file: IO[bytes], columns: list[str]) -> Iterator[pa.Table]:
     with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
         for i in range(parquet.num_row_groups):
             yield parquet.read_row_group(i, columns=columns)
+
+
+def chosen_rows(
+    file: IO[bytes], by: Sequence[str], choose: Callable[[pa.Table], pa.Array], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yield of each row group the rows that `choose` picks by some columns; others are read only where it picks any."""
+    with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
+        more = [c for c in columns if c not in by]
+        for i in range(parquet.num_row_groups):
+            seen = parquet.read_row_group(i, columns=list(by))
+            rows = choose(seen)
+            if len(rows):
+                some = seen.take(rows)
+                rest = parquet.read_row_group(i, columns=more).take(rows) if more else some
+                yield pa.table({c: (some if c in by else rest)[c] for c in columns})
 
 
 def rows_of(file: IO[bytes]) -> int:

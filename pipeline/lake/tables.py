@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schemas
 from pipeline.errors import LakeError
-from pipeline.lake.parts import PartWriter, parquet_writer, row_groups, rows_of
+from pipeline.lake.parts import PartWriter, chosen_rows, parquet_writer, row_groups, rows_of
 from pipeline.lake.store import META, Store
 from pipeline.model import DAY_NS, NS, Window, day_of
 
@@ -45,20 +45,27 @@ class Tables:
         self._store = store
 
     def read(
-        self, table: str, window: Window, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+        self,
+        table: str,
+        window: Window,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+        coded: Sequence[str] = (),
     ) -> pa.Table:
         """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError.
 
-        Rows that are not as `where` says never leave their file.
+        Rows that are not as `where` says never leave their file. Texts of `coded` columns stay dictionaries. Where
+        columns are chosen the rows are as the files have them, day by day.
         """
         spec = schemas.TABLES[table]
         wanted = list(dict.fromkeys([*(columns or spec.columns), *spec.dated_by]))
-        parts = [self._load(n, table, wanted, where) for d, w in window.days() for n in self._parts(table, d, w)]
-        rows = pa.concat_tables(parts) if parts else schemas.empty(table).select(wanted)
+        parts = [self._load(n, table, wanted, where, coded) for d, w in window.days() for n in self._parts(table, d, w)]
+        rows = pa.concat_tables(parts) if parts else schemas.chosen(table, wanted, coded).empty_table()
         rows = rows.filter(_inside(rows, table, window)) if rows.num_rows else rows
-        if columns is None:
-            return schemas.in_order(table, rows)
-        return rows.select(list(columns))
+        if columns is not None:
+            return rows.select(list(columns))
+        by_day = cell_ns(table) == DAY_NS and spec.dated_by == spec.order[:1]  # whose files are in order, day by day
+        return rows if by_day else schemas.in_order(table, rows)
 
     def replace(self, table: str, window: Window, rows: pa.Table, merge: Merge | None = None) -> int:
         """Put `rows` in the place of those dated inside `window`; rows outside stay. Returns how many files changed.
@@ -90,6 +97,23 @@ class Tables:
         with self._store.reading(name) as file, self._readable(name, table):
             for rows in row_groups(file, spec.names) if file else ():
                 yield rows.select(spec.names).cast(spec)
+
+    def chosen(
+        self,
+        table: str,
+        cell: Window,
+        by: Sequence[str],
+        choose: Callable[[pa.Table], pa.Array],
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """Return some `columns` of the rows of a cell that `choose` picks by others. Raises LakeError.
+
+        In the file's order, row group by row group; of other rows nothing but `by` is read.
+        """
+        name, schema = self._name(table, cell), schemas.chosen(table, columns)
+        with self._store.reading(name) as file, self._readable(name, table):
+            found = chosen_rows(file, by, choose, columns) if file else ()
+            return pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in found)])
 
     def count(self, table: str, window: Window) -> int:
         """Count the rows dated inside `window`: of whole cells by their files' footers. Raises LakeError."""
@@ -130,12 +154,17 @@ class Tables:
         return f"{self._folder(table)}/date={day_of(cell.start)}/{part}.parquet"
 
     def _load(
-        self, name: str, table: str, columns: Sequence[str] | None, where: pc.Expression | None = None
+        self,
+        name: str,
+        table: str,
+        columns: Sequence[str] | None,
+        where: pc.Expression | None = None,
+        coded: Sequence[str] = (),
     ) -> pa.Table:
         data = self._store.read(name)
-        spec = schemas.TABLES[table].schema
+        chosen = schemas.chosen(table, columns, coded)
         if data is None:
-            return spec.empty_table().select(list(columns or spec.names))
+            return chosen.empty_table()
         with self._readable(name, table):
             found = pq.read_table(
                 io.BytesIO(data),
@@ -143,10 +172,9 @@ class Tables:
                 filters=where,
                 partitioning=None,
                 page_checksum_verification=True,
+                read_dictionary=list(coded),
             )
-            return found.select(list(columns or spec.names)).cast(
-                pa.schema([spec.field(c) for c in columns or spec.names])
-            )
+            return found.select(chosen.names).cast(chosen)
 
     @contextlib.contextmanager
     def _readable(self, name: str, table: str) -> Iterator[None]:

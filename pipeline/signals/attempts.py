@@ -1,8 +1,6 @@
 """Attempts: one life of one Kubernetes job, put together from samples, snapshots, events and lines.
 
 Identity is `(namespace, job_name, creation time)`: a retry deletes the job and makes it again under the same name.
-Samples of one scrape carry one timestamp, so every other metric is joined to the creation time that its own scrape showed;
-an old attempt's `failed` can then never be read under the new one (facts: "ghosts").
 """
 
 from __future__ import annotations
@@ -11,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from pipeline import schemas
-from pipeline.model import NS, Window
+from pipeline.model import Window
 from pipeline.rules import JobKind, Phrase, kind_of
-from pipeline.signals import coverage
 from pipeline.signals.attempts_settle import (
     LATE_LINE,
     ONE_SECOND,
@@ -25,25 +22,25 @@ from pipeline.signals.attempts_settle import (
     by_lines,
     by_pods,
     last_known,
-    uncertain_s,
 )
+from pipeline.signals.scraped import from_samples
 
 KEY = ["namespace", "job_name", "created_at"]
 TERMINAL = ("succeeded", "failed")
 RUN_LABELS = ("label_codex_k8s_dev_run_id", "codex-k8s.dev/run-id")
 ISSUE_LABELS = ("label_codex_k8s_dev_issue_number", "codex-k8s.dev/issue-number")
 _APPROXIMATE = ("events", "logs")  # sources that do not tell when a job was created
-_USUAL_NS = 60 * NS
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What the sources showed: frames of the lake's tables, and the windows in which jobs were asked for.
 
-    `lines` are rows of `logs` with a column `job` (the one job each is about, or missing).
+    `samples` alone are as Arrow has them, as there are millions. `lines` are rows of `logs` with a column `job` (the one
+    job each is about, or missing).
     """
 
-    samples: pd.DataFrame
+    samples: pa.Table
     scrapes: pd.DataFrame
     snapshots: pd.DataFrame
     events: pd.DataFrame
@@ -61,85 +58,6 @@ def reconstruct(evidence: Evidence, kinds: Sequence[JobKind], phrases: Sequence[
     found = by_events(found, evidence.events)
     found = by_lines(found, evidence.lines, phrases)
     return finish(found, kinds)
-
-
-def from_samples(samples: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[Window]) -> pd.DataFrame:
-    """Return one row an attempt that scrapes saw. `outcome` is `running` or `vanished` where no end was sampled."""
-    if samples.empty:
-        return schemas.empty_frame("attempts")
-    at_scrape = ["namespace", "job_name", "ts"]
-    samples = samples.sort_values([*at_scrape, "metric", "value", "reason"], ignore_index=True)
-    created = samples.loc[samples["metric"] == "created", [*at_scrape, "value"]].drop_duplicates(at_scrape, keep="last")
-    created = created.assign(created_at=pd.to_datetime(created.pop("value").round().astype("int64") * NS, utc=True))
-    rest = samples[samples["metric"] != "created"].merge(created, on=at_scrape)
-    lives = created.groupby(KEY)["ts"].agg(first="min", last="max").reset_index()
-
-    def of(metric: str, column: str, how: str, only: pd.Series | None = None) -> pd.Series:
-        rows = rest[(rest["metric"] == metric) & (only if only is not None else True)]
-        return rows.groupby(KEY)[column].agg(how)
-
-    on = rest["value"] >= 1
-    parts = {
-        "started": of("start_time", "value", "max"),
-        "completed": of("completion_time", "value", "max"),
-        "complete_seen": of("complete", "ts", "min", on),
-        "failed_seen": of("failed_condition", "ts", "min", on),
-        "reason": of("failed_pods", "reason", "first", on & rest["reason"].notna()),
-        "labels": of("labels", "labels", "last"),
-    }
-    rows = lives.join(pd.DataFrame(parts), on=KEY)
-    rows["end_seen"] = rows["complete_seen"].fillna(rows["failed_seen"])
-    rows["alive"] = _last_before(created, rows)
-    return pd.DataFrame([_from_scrapes(r) for r in schemas.rows_of(rows)]).pipe(_gone, scrapes, asked)
-
-
-def _last_before(created: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """Return the last scrape that showed each attempt before the one that showed its end."""
-    seen = created.merge(rows.loc[rows["end_seen"].notna(), [*KEY, "end_seen"]], on=KEY)
-    before = seen[seen["ts"] < seen["end_seen"]].groupby(KEY)["ts"].max().rename("before")
-    return rows.join(before, on=KEY)["before"]
-
-
-def _from_scrapes(r: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {k: r[k] for k in KEY} | {"source": "prometheus", "last_seen_at": r["last"]}
-    row["started_at"] = _instant(r["started"])
-    row["labels"] = r["labels"] if isinstance(r["labels"], dict) else {}
-    if pd.isna(r["completed"]) and pd.isna(r["end_seen"]):
-        return row | {"outcome": "running", "outcome_source": None}
-    succeeded = pd.notna(r["completed"]) or pd.notna(r["complete_seen"])
-    row |= {"outcome": "succeeded" if succeeded else "failed", "outcome_source": "sample"}
-    if pd.notna(r["completed"]):
-        return row | {"ended_at": _instant(r["completed"]), "end_uncertainty_s": 0.0}
-    alive = next(t for t in (r["alive"], row["started_at"], r["created_at"]) if not _blank(t))
-    row |= {"ended_at": r["end_seen"], "end_uncertainty_s": uncertain_s(r["end_seen"], alive)}
-    if not succeeded:
-        row["reason"] = r["reason"] if isinstance(r["reason"], str) else None
-    return row
-
-
-def _instant(seconds: float) -> Any:
-    return pd.Timestamp(round(seconds) * NS, tz="UTC") if pd.notna(seconds) else None
-
-
-def _gone(rows: pd.DataFrame, scrapes: pd.DataFrame, asked: Sequence[Window]) -> pd.DataFrame:
-    """Tell `vanished` (a later scrape of the same asked window no longer shows it) from `running`."""
-    up = (
-        coverage.instants(scrapes[scrapes["up"].fillna(value=False).astype(bool)])
-        if len(scrapes)
-        else np.array([], int)
-    )
-    late = (coverage.usual_interval(up) or _USUAL_NS) * 3 // 2
-
-    def gone(last: pd.Timestamp) -> bool:
-        end = next((w.end for w in asked if last.value in w), last.value)
-        following = up[np.searchsorted(up, last.value + late, "right") :]
-        return bool(len(following) and following[0] < end)
-
-    open_ended = rows["outcome"] == "running"
-    rows.loc[open_ended, "outcome"] = [
-        "vanished" if gone(t) else "running" for t in rows.loc[open_ended, "last_seen_at"]
-    ]
-    return rows
 
 
 def from_snapshots(snapshots: pd.DataFrame) -> pd.DataFrame:
@@ -166,11 +84,13 @@ def from_snapshots(snapshots: pd.DataFrame) -> pd.DataFrame:
 
 def _merged(scraped: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
     """Join what scrapes and snapshots say about the same attempts; conditions are exact, so they win."""
+    if listed.empty or scraped.empty:
+        return scraped if listed.empty else listed
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for r in (r for f in (listed, scraped) for r in schemas.rows_of(f)):
         known = rows.get(_key(r))
         rows[_key(r)] = better(known, r) if known else r
-    return pd.DataFrame(list(rows.values()), columns=None if rows else [*KEY, "outcome", "uid", "labels"])
+    return pd.DataFrame(list(rows.values()))
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -57,7 +57,7 @@ def compare(
 ) -> Compared:
     """Compare a day's failures with its successes, and what they wrote with what successes of the last days wrote.
 
-    `lines` are those that tell something (`correlate.telling`), with which of `attempts` they are about. An attempt's own
+    `lines` are those that tell something (`telling`), with which of `attempts` they are about. An attempt's own
     lines are read of some attempts a kind only (`compare.attempts`); of the others it is not known what they say.
     """
     ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]

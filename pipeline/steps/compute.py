@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,25 +13,25 @@ import pyarrow.compute as pc
 
 from pipeline import correlate, schemas
 from pipeline.errors import LakeError
-from pipeline.lake.tables import cell_ns, union
+from pipeline.lake.tables import union
 from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
-from pipeline.signals import coverage, failures, golden, incidents, levels, pages, slo
+from pipeline.signals import coverage, failures, golden, incidents, levels, pages, scraped, slo
 from pipeline.signals.alerts import Expected
 from pipeline.signals.slo import LeftOut
 from pipeline.signals.verdict import Verdict, verdict
 from pipeline.steps import promises
 from pipeline.steps.compare import compare
 from pipeline.steps.context import Context, ns
+from pipeline.steps.told import Told
 
 WHAT = ("logs", "jobs", "alerts", "events", "issues")
 _WINDOW_DAYS = 7  # the longest objective's window
 _REACH_DAYS = 8  # how far incidents and recoveries may reach into, and out of, a day
 _HOUR_NS = DAY_NS // 24
 _AFTER_NS = _HOUR_NS  # lines and samples after a day's end that tell how what began in it went on
-_SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
 _ROWS = {"logs": "logs", "jobs": "job_samples", "alerts": "alerts", "events": "events", "issues": "issue_runs"}
 
 
@@ -75,31 +75,6 @@ class Day:
         return all(c.complete is not False for c in self.coverage)
 
 
-@dataclass(frozen=True)
-class _Told:
-    """The lines of `logs` that tell something, and the runs that lines name; each hour is read once.
-
-    Only these leave Arrow, an hour at a time: a day has up to millions of lines, a few thousand of which matter here.
-    """
-
-    ctx: Context
-    hours: dict[Window, tuple[pa.Table, Collection[str]]] = field(default_factory=dict)
-
-    def lines(self, window: Window) -> pa.Table:
-        return pa.concat_tables([self._hour(cell)[0] for cell in window.cells(cell_ns("logs"))])
-
-    def runs(self, window: Window) -> set[str]:
-        return {run for cell in window.cells(cell_ns("logs")) for run in self._hour(cell)[1]}
-
-    def _hour(self, cell: Window) -> tuple[pa.Table, Collection[str]]:
-        if cell not in self.hours:
-            rules = self.ctx.catalogue
-            logs = self.ctx.tables.read("logs", cell, _SAID)
-            runs = pc.unique(logs["run_id"]).drop_null().to_pylist()
-            self.hours[cell] = correlate.telling(logs, rules.job_kinds, rules.phrases), runs
-        return self.hours[cell]
-
-
 def day_coverage(ctx: Context, day: Window) -> list[Coverage]:
     """Return how well each kind of question is answered for a day, by the records of its pulls; rows as the lake has."""
     known = coverage.of_day({w: ctx.records.of(w, day) for w in WHAT}, day)
@@ -123,7 +98,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
     day = ctx.check_day(date)
     if not any(ctx.records.of(w, day) for w in WHAT):
         raise LakeError(f"nothing of {date} was ever pulled", f"run: aislot pull --date {date}")
-    told = _Told(ctx)
+    told = Told(ctx)
     computed = set(ctx.tables.days("golden"))
     window = Window(day.start - (_WINDOW_DAYS - 1) * DAY_NS, day.end)
     for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):
@@ -138,7 +113,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
     return replace(made, restated=(again,)) if before in touched | changed else made
 
 
-def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, set[dt.date]]:
+def _make(ctx: Context, told: Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, set[dt.date]]:
     """Make one day's tables, and what it tells of earlier incidents; returns the days whose files changed, attempts aside."""
     ctx.check_time()
     day = Window.of_day(date)
@@ -161,10 +136,10 @@ def _make(ctx: Context, told: _Told, date: dt.date, *, attempts: bool = True) ->
 
 def derive(ctx: Context, date: dt.date) -> Day:
     """Compute a day from the lake's `attempts`, `logs`, `alerts` and `issue_runs`; writes nothing."""
-    return _derive(ctx, _Told(ctx), date)
+    return _derive(ctx, Told(ctx), date)
 
 
-def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
+def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     day, rules, settings = Window.of_day(date), ctx.catalogue, ctx.settings
     kinds = rules.golden_kinds()
     known = day_coverage(ctx, day)
@@ -249,11 +224,11 @@ def _known_until(ctx: Context, day: Window) -> int:
 
 
 def log_lines(ctx: Context, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines that tell something (`correlate.telling`); with `job`, `kind`, `attempt_index`."""
-    return _lines(ctx, _Told(ctx), window, attempts)
+    """Return the lines that tell something (`telling`); with `job`, `kind`, `attempt_index`."""
+    return _lines(ctx, Told(ctx), window, attempts)
 
 
-def _lines(ctx: Context, told: _Told, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
+def _lines(ctx: Context, told: Told, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
     rules = ctx.catalogue
     lines = schemas.to_frame(told.lines(window))
     lines["job"] = correlate.job_of_line(lines, attempts["job_name"].dropna().unique(), rules.job_kinds)
@@ -263,7 +238,7 @@ def _lines(ctx: Context, told: _Told, window: Window, attempts: pd.DataFrame) ->
     return lines
 
 
-def _attempts(ctx: Context, told: _Told, day: Window) -> pd.DataFrame:
+def _attempts(ctx: Context, told: Told, day: Window) -> pd.DataFrame:
     """Put the attempts together from what the lake holds around a day, and link them."""
     around = _around(ctx, day)
     wide = Window(around.start, day.end + DAY_NS)
@@ -272,8 +247,10 @@ def _attempts(ctx: Context, told: _Told, day: Window) -> pd.DataFrame:
         return schemas.to_frame(ctx.tables.read(name, window))
 
     asked = [Window(*r.proof["asked"]) for r in ctx.records.of("jobs", wide) if isinstance(r.proof.get("asked"), list)]
-    samples, snapshots, events = read("job_samples"), read("job_snapshots"), read("events")
-    names = pd.concat([samples["job_name"], snapshots["job_name"], events["object_name"]]).dropna().unique()
+    samples = ctx.tables.read("job_samples", wide, scraped.READ, coded=scraped.CODED)
+    snapshots, events = read("job_snapshots"), read("events")
+    sampled = pd.Series(pc.unique(samples["job_name"]).to_pylist(), dtype="str")
+    names = pd.concat([sampled, snapshots["job_name"], events["object_name"]]).dropna().unique()
     known = schemas.empty_frame("attempts").reindex(range(len(names))).assign(job_name=names)
     lines = _lines(ctx, told, around, known)
     evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked), read("pod_ends"))

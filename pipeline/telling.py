@@ -1,0 +1,81 @@
+"""Which lines of `logs` tell something about jobs and runs; the others need not leave their file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.correlate import job_hint
+from pipeline.rules import JobKind, Phrase
+from pipeline.scan import Pattern, Rows, Scanner, matches
+
+BY = ("ts", "level", "run_id", "job_name", "signatures", "line")  # what it takes to tell
+_BAD = ("WARN", "ERROR", "FATAL")
+_WORDS = Pattern(r"\b(?:error|fatal|panic|failed)\b", any_case=True)
+_WORD = Pattern(
+    "error|fatal|panic|failed", any_case=True
+)  # no boundaries, which cost most: the exact one has the last word
+_MINUTE_NS = 60_000_000_000
+_NONE = ""
+Flags = npt.NDArray[np.bool_]
+
+
+class Telling:
+    """Chooses the lines that tell something: a signature, a phrase, a bad level, or that a job's work went wrong.
+
+    Of the others that name a job the first of each minute, job and run stay: they show that it was there, and whose. What
+    is chosen of parts, chosen of once more, is what is chosen of the whole. For one thread at a time.
+    """
+
+    def __init__(self, kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> None:
+        self._hint = Pattern(job_hint(kinds))
+        self._phrases = [Pattern(p.pattern) for p in phrases]
+        self._scanner = Scanner([*self._phrases, _WORD])
+
+    def rows(self, logs: pa.Table) -> Rows:
+        """Return which rows tell something; `logs` need the columns `BY` alone."""
+        if not logs.num_rows:
+            return np.empty(0, np.int64)
+        columns = {c: _whole(logs[c]) for c in BY}
+        line, job = columns["line"], columns["job_name"]
+        *spoken, worded = self._scanner.hits(line)
+        by_field = _flags(pc.is_valid(job))
+        by_text = np.zeros(len(line), bool)
+        others = np.flatnonzero(~by_field)
+        by_text[others[matches(line.take(pa.array(others)), self._hint)]] = True
+        named = by_field | by_text
+        sure = _flags(pc.greater(pc.list_value_length(columns["signatures"]), 0))
+        sure |= _flags(pc.is_in(columns["level"], pa.array(_BAD)))
+        for pattern, hits in ((_WORDS, worded[named[worded]]), *zip(self._phrases, spoken, strict=True)):
+            sure[hits[matches(line.take(pa.array(hits)), pattern)]] = True
+        rest = np.flatnonzero(named & ~sure)
+        return np.sort(np.concatenate([np.flatnonzero(sure), rest[self._firsts(columns, rest, by_text)]]))
+
+    def _firsts(self, columns: dict[str, pa.Array], rest: Rows, by_text: Flags) -> Flags:
+        """Tell which rows are the first of their minute, job and run; by text also of how many jobs they name."""
+        at = pa.array(rest)
+        job = columns["job_name"].take(at).to_pandas()
+        words = np.zeros(len(rest), np.int64)
+        texts = np.flatnonzero(by_text[rest])
+        lines = columns["line"].take(pa.array(rest[texts]))
+        words[texts] = pc.count_substring_regex(lines, self._hint.text).to_numpy()
+        first = pc.struct_field(pc.extract_regex(lines, f"(?P<job>{self._hint.text})"), "job")
+        job.iloc[texts] = first.to_pandas()
+        ts = columns["ts"].take(at).cast(pa.int64()).to_numpy()
+        seen = pd.DataFrame({"job": job, "run": columns["run_id"].take(at).to_pandas(), "words": words})
+        seen = seen.assign(minute=ts // _MINUTE_NS, ts=ts)
+        least = seen.groupby(["job", "run", "words", "minute"], dropna=False, sort=False)["ts"].transform("min")
+        return np.asarray(least == ts, bool)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _flags(values: pa.Array) -> Flags:
+    return np.asarray(pc.fill_null(values, fill_value=False).to_numpy(zero_copy_only=False), bool)
