@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import schemas
 from pipeline.model import Window
@@ -22,7 +23,9 @@ from pipeline.signals.intervals import Instants, nanoseconds
 _SHOWN, _LEAD = 300, 100  # characters of an example, and of them before what it is shown for
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORD = re.compile(r"\b(?:error|fatal|panic|failed)\b", re.IGNORECASE)
+_QUOTED = ["ts", "app", "level", "err", "line", "signatures"]
 _NOT_A_JOB = dict.fromkeys(["namespace", "job_name", "attempt", "recovered_at"])
+_Line = Mapping[str, Any]
 
 
 def failures(
@@ -42,13 +45,13 @@ def failures(
     """
     failed = attempts[(attempts["outcome"] == "failed") & attempts["kind"].isin(kinds)]
     of_day = failed[_within(failed["ended_at"], day)]
-    about: dict[Any, pd.DataFrame] = dict(iter(lines.dropna(subset=["attempt_index"]).groupby("attempt_index")))
+    about = _by_attempt(lines[lines["attempt_index"].isin(of_day.index)])
     successes = _Successes(attempts)
     rows = []
     for i, a in zip(of_day.index, schemas.rows_of(of_day), strict=True):
         rows.append(
             {c: a[c] for c in ("run_id", "issue", "namespace", "job_name", "kind", "attempt", "linked_by")}
-            | _told(about.get(i, lines.iloc[:0]), signatures)
+            | _told(about.get(i, []), signatures)
             | {"failure_id": _id(a["namespace"], a["job_name"], a["created_at"].value)}
             | {"failed_at": a["ended_at"], "recovered_at": successes.after(a)}
         )
@@ -80,37 +83,41 @@ def _ends_by(done: pd.DataFrame, keys: list[str]) -> dict[Any, Instants]:
     return {key: ends.to_numpy() for key, ends in at.groupby(keys)["at"]}
 
 
-def _told(lines: pd.DataFrame, signatures: Sequence[Signature]) -> dict[str, Any]:
+def _by_attempt(lines: pd.DataFrame) -> dict[Any, list[_Line]]:
+    out: dict[Any, list[_Line]] = {}
+    for row in schemas.rows_of(lines[["attempt_index", *_QUOTED]]):
+        out.setdefault(row["attempt_index"], []).append(row)
+    return out
+
+
+def _told(lines: Sequence[_Line], signatures: Sequence[Signature]) -> dict[str, Any]:
     """Return what lines tell about one failure: its signatures and class, and the lines themselves."""
     classes = {s.id: s.failure_class if s.failure_class in {CACHE, BUILD_REF} else OTHER for s in signatures}
     told = _telling(lines)
-    found = [s for of_line in told["signatures"] for s in of_line]
+    found = [s for of_line in told for s in of_line["signatures"]]
     named = [c for s in found if (c := classes.get(s, OTHER)) != OTHER]
     return {
         "signatures": sorted(set(found)),
         "class": named[0] if named else OTHER,
-        "first_line_at": told["ts"].min(),
-        "last_line_at": told["ts"].max(),
+        "first_line_at": told[0]["ts"] if told else pd.NaT,
+        "last_line_at": told[-1]["ts"] if told else pd.NaT,
         "lines": len(told),
         "example": _example(told, [s for s in signatures if s.id in found]),
     }
 
 
-def _telling(lines: pd.DataFrame) -> pd.DataFrame:
+def _telling(lines: Sequence[_Line]) -> list[_Line]:
     """Return the lines that tell of a failure in time order: with a signature, else of a bad level, else with the word."""
-    in_order = lines.sort_values(["ts", "line", "app"], kind="stable")
-    signed = in_order[np.array([len(s) > 0 for s in in_order["signatures"]], bool)]
-    if len(signed):
-        return signed
-    bad = in_order[in_order["level"].isin(_BAD)]
-    return bad if len(bad) else in_order[np.array([bool(_WORD.search(str(t))) for t in in_order["line"]], bool)]
+    chosen = [x for x in lines if x["signatures"]] or [x for x in lines if x["level"] in _BAD]
+    chosen = chosen or [x for x in lines if _WORD.search(str(x["line"]))]
+    return sorted(chosen, key=lambda x: (x["ts"], str(x["line"]), str(x["app"])))
 
 
-def _example(told: pd.DataFrame, signatures: Sequence[Signature]) -> str | None:
+def _example(told: Sequence[_Line], signatures: Sequence[Signature]) -> str | None:
     """Return what a reader would quote: of the first error text, else the first line, the part that says it."""
     patterns = [re.compile(p, re.IGNORECASE | re.ASCII) for s in signatures for p in s.all_of]
     for column in ("err", "line"):
-        for text in told[column]:
+        for text in (x[column] for x in told):
             if isinstance(text, str) and text.strip():
                 return _quoted(text, [*patterns, _WORD])
     return None
@@ -162,7 +169,7 @@ def _failed_runs(
         own = lines[(lines["run_id"] == run).to_numpy(bool) | lines.index.isin([s.row["index"] for s in mentions])]
         rows.append(
             _NOT_A_JOB
-            | _told(own, signatures)
+            | _told(schemas.rows_of(own[_QUOTED]), signatures)
             | {"failure_id": _id("run", run), "failed_at": first.row["ts"], "run_id": run, "kind": "run"}
             | {"issue": issues.get(run, first.row["issue"]), "linked_by": first.how}
         )
@@ -173,9 +180,12 @@ def _run_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> list[_Said]:
     """Return the lines with the phrase `run_failed` and a run, in time order; the line's own field is the surest."""
     out = []
     for pattern in (re.compile(p.pattern) for p in phrases if p.id == "run_failed"):
-        hits = [pattern.search(str(t)) for t in lines["line"]]
-        chosen = lines[np.array([h is not None for h in hits], bool)].reset_index(names="index")
-        for row, hit in zip(schemas.rows_of(chosen), (h for h in hits if h), strict=True):
+        may = pc.match_substring_regex(pa.array(lines["line"], pa.string(), from_pandas=True), pattern.pattern)
+        chosen = lines[pc.fill_null(may, fill_value=False).to_numpy(zero_copy_only=False)].reset_index(names="index")
+        for row in schemas.rows_of(chosen):
+            hit = pattern.search(row["line"])
+            if hit is None:
+                continue
             if isinstance(row["run_id"], str):
                 out.append(_Said(row["run_id"], "field", row))
             elif run := hit.groupdict().get("run"):

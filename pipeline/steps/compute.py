@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -153,6 +154,8 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     lines = _lines(ctx, told, _around(ctx, day), every)
     touching = golden.touching(every, day)
     in_day = lines[_mask(lines["ts"], day)]
+    signed = lines[np.fromiter(map(len, lines["signatures"]), np.int64, len(lines)) > 0]
+    signed_in_day = signed[_mask(signed["ts"], day)]
     links = read("issue_runs", past.widen(0, DAY_NS))
     issues = correlate.issue_of_run(links, lines)
     earlier, later = read("failures", Window(past.start, day.start)), read("failures", ahead)
@@ -167,11 +170,11 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     watch = promises.watch(ctx, date, failed, ahead.end)
     cases = incidents.incidents(failed, every, fired, links, rules.alerts, settings.incident.quiet, tolerance, watch)
     cases["excluded_by"] = slo.excluded_by(cases["started_at"], entries)
-    expected = alert_audit.expected(rules.alerts, every, lines, cases, day, _known_until(ctx, day))
+    expected = alert_audit.expected(rules.alerts, every, signed, cases, day, _known_until(ctx, day))
     audited = alert_audit.audit(expected, fired, day, tolerance, gaps)
     if "alerts" not in gaps:
         audited = schemas.empty_frame("alert_audit")  # nobody was asked what fired, so nothing can be called missed
-    audited = pages.annotated(audited, rules.alerts, failed, lines, entries)
+    audited = pages.annotated(audited, rules.alerts, failed, signed, entries)
     pulled = _pulled_days(ctx, past)
     objectives = slo.objectives(every, cases, rules.objectives, day, pulled, entries, ctx.now)
     promised = promises.with_commands(ctx, objectives.table, date)
@@ -184,8 +187,8 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
         window=day,
         attempts=touching,
         lines=in_day,
-        golden=golden.golden_signals(touching, in_day, day, gaps, kinds),
-        totals=golden.day_totals(touching, in_day, day, gaps, kinds),
+        golden=golden.golden_signals(touching, signed_in_day, day, gaps, kinds),
+        totals=golden.day_totals(touching, signed_in_day, day, gaps, kinds),
         failures=found,
         earlier=earlier,
         incidents=touched,
