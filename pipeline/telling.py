@@ -21,7 +21,7 @@ _WORD = Pattern(
     "error|fatal|panic|failed", any_case=True
 )  # no boundaries, which cost most: the exact one has the last word
 _MINUTE_NS = 60_000_000_000
-_NONE = ""
+_LATEST = np.iinfo(np.int64).max
 Flags = npt.NDArray[np.bool_]
 
 
@@ -59,18 +59,25 @@ class Telling:
     def _firsts(self, columns: dict[str, pa.Array], rest: Rows, by_text: Flags) -> Flags:
         """Tell which rows are the first of their minute, job and run; by text also of how many jobs they name."""
         at = pa.array(rest)
-        job = columns["job_name"].take(at).to_pandas()
+        named, run = columns["job_name"].take(at), columns["run_id"].take(at)
         words = np.zeros(len(rest), np.int64)
         texts = np.flatnonzero(by_text[rest])
-        lines = columns["line"].take(pa.array(rest[texts]))
-        words[texts] = pc.count_substring_regex(lines, self._hint.text).to_numpy()
-        first = pc.struct_field(pc.extract_regex(lines, f"(?P<job>{self._hint.text})"), "job")
-        job.iloc[texts] = first.to_pandas()
+        if len(texts):
+            lines = columns["line"].take(pa.array(rest[texts]))
+            words[texts] = pc.count_substring_regex(lines, self._hint.text).to_numpy()
+            first = pc.struct_field(pc.extract_regex(lines, f"(?P<job>{self._hint.text})"), "job")
+            named = pc.replace_with_mask(named, pa.array(by_text[rest]), first)
         ts = columns["ts"].take(at).cast(pa.int64()).to_numpy()
-        seen = pd.DataFrame({"job": job, "run": columns["run_id"].take(at).to_pandas(), "words": words})
-        seen = seen.assign(minute=ts // _MINUTE_NS, ts=ts)
-        least = seen.groupby(["job", "run", "words", "minute"], dropna=False, sort=False)["ts"].transform("min")
-        return np.asarray(least == ts, bool)
+        group = np.zeros(len(rest), np.int64)
+        for of in (_codes(named), _codes(run), words, ts // _MINUTE_NS - ts.min(initial=_LATEST) // _MINUTE_NS):
+            group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
+        least = np.full(len(rest), _LATEST)
+        np.minimum.at(least, group, ts)
+        return np.asarray(least[group] == ts, bool)
+
+
+def _codes(texts: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(texts.dictionary_encode(null_encoding="encode").indices, np.int64)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

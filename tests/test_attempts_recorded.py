@@ -16,6 +16,7 @@ import pytest
 from pipeline import catalog, schemas
 from pipeline.lake.tables import union
 from pipeline.model import NS, Window
+from pipeline.signals import scraped
 from pipeline.signals.attempts import Evidence, reconstruct, upsert
 from pipeline.sources import kubectl, pods, prometheus
 from pipeline.sources.prometheus import Series
@@ -244,6 +245,14 @@ def test_pulls_cut_in_any_way_give_the_same_attempts(seconds: int) -> None:
         part = SAMPLES.filter(pa.array((at >= cell.start - 15 * NS) & (at <= cell.end)))  # neighbours share an edge
         samples = merge(samples, part)
     pd.testing.assert_frame_equal(put_together(samples), attempts("scrapes"))
+
+
+def test_samples_tell_the_same_in_any_order_and_coded() -> None:
+    shuffled = SAMPLES.take(pa.array(np.random.default_rng(5).permutation(len(SAMPLES))))
+    coded = shuffled.cast(schemas.chosen("job_samples", coded=scraped.CODED))
+    chunks = pa.concat_tables([coded.slice(0, 1000), coded.slice(1000)])
+    for samples in (shuffled, chunks):
+        pd.testing.assert_frame_equal(put_together(samples), attempts("scrapes"))
 
 
 @pytest.mark.parametrize("sources", [("scrapes",), ("scrapes", "events", "snapshots")])

@@ -330,6 +330,33 @@ def test_of_lines_that_tell_nothing_one_a_minute_job_and_run_is_kept() -> None:
     assert _telling(logs, ()).num_rows == 8
 
 
+@given(
+    said=st.lists(
+        st.tuples(
+            st.integers(0, 200),
+            st.sampled_from([BUILD, None]),
+            st.sampled_from([RUN, TWIN, None]),
+            st.sampled_from(["ok", f"see {BUILD}", f"{BUILD} or {MIRROR}", "job failed", f"error of {CHECK}"]),
+        )
+    ),
+    cut=st.integers(0, 10),
+)
+@settings(max_examples=30, deadline=None)
+def test_lines_are_chosen_alike_in_any_order_and_in_parts(
+    said: list[tuple[int, str | None, str | None, str]], cut: int
+) -> None:
+    told = [
+        line(at("09:00") + pd.Timedelta(seconds=s), level="INFO", job_name=j, run_id=r, line=text)
+        for s, j, r, text in said
+    ]
+    logs = schemas.from_frame("logs", lines(*told).reindex(columns=schemas.TABLES["logs"].columns))
+    whole = _telling(logs)
+    backwards = _telling(logs.take(pa.array(range(len(logs) - 1, -1, -1), pa.int64())))
+    assert schemas.in_order("logs", backwards).equals(whole)
+    parts = [_telling(logs.slice(0, cut)), _telling(logs.slice(cut))]
+    assert _telling(pa.concat_tables(parts).combine_chunks()).equals(whole)
+
+
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([BUILD, MIRROR, None]), st.sampled_from([RUN, None]))))
 @settings(max_examples=10, deadline=None)
 def test_what_is_left_out_changes_no_link(said: list[tuple[int, str | None, str | None]]) -> None:

@@ -195,11 +195,27 @@ def test_chosen_columns_are_read_in_the_order_asked(tables: Tables) -> None:
     assert tables.read("logs", span("12:00", "13:00"), ["line"]).column_names == ["line"]
 
 
-def test_rows_that_are_not_as_asked_stay_in_their_file(tables: Tables) -> None:
+def test_rows_that_are_not_chosen_stay_in_their_file(tables: Tables) -> None:
     tables.replace("logs", DAY, logs(("00:30", "a"), ("01:30", "b"), ("01:40", "a")))
-    found = tables.read("logs", span("01:00", "02:00"), ["ts"], pc.field("line").isin(["a"]))
-    assert found.column_names == ["ts"]
+    seen: list[pa.Table] = []
+
+    def choose(rows: pa.Table) -> pa.Array:
+        seen.append(rows)
+        return pc.indices_nonzero(pc.equal(rows["line"], "a"))
+
+    found = tables.chosen("logs", span("01:00", "02:00"), ["line"], choose, ["ts", "line"])
+    assert found.column_names == ["ts", "line"]
     assert found["ts"].cast(pa.int64()).to_pylist() == [ns("01:40")]
+    assert [rows.column_names for rows in seen] == [["line"]]
+    assert tables.chosen("logs", span("05:00", "06:00"), ["line"], choose, ["ts"]).column_names == ["ts"]
+
+
+def test_texts_that_are_met_again_and_again_can_stay_coded(tables: Tables) -> None:
+    tables.replace("logs", DAY, logs(("00:30", "a"), ("01:30", "b"), ("01:40", "a")))
+    found = tables.read("logs", DAY, ["ts", "line"], coded=["line"])
+    assert pa.types.is_dictionary(found.schema.field("line").type)
+    assert said(found) == ["a", "b", "a"]
+    assert tables.read("logs", span("12:00", "13:00"), ["line"], coded=["line"]).schema == found.select(["line"]).schema
 
 
 def test_rows_dated_inside_a_window_are_chosen_half_open() -> None:

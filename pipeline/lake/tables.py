@@ -49,17 +49,16 @@ class Tables:
         table: str,
         window: Window,
         columns: Sequence[str] | None = None,
-        where: pc.Expression | None = None,
         coded: Sequence[str] = (),
     ) -> pa.Table:
         """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError.
 
-        Rows that are not as `where` says never leave their file. Texts of `coded` columns stay dictionaries. Where
+        Texts of `coded` columns stay dictionaries. Where
         columns are chosen the rows are as the files have them, day by day.
         """
         spec = schemas.TABLES[table]
         wanted = list(dict.fromkeys([*(columns or spec.columns), *spec.dated_by]))
-        parts = [self._load(n, table, wanted, where, coded) for d, w in window.days() for n in self._parts(table, d, w)]
+        parts = [self._load(n, table, wanted, coded) for d, w in window.days() for n in self._parts(table, d, w)]
         rows = pa.concat_tables(parts) if parts else schemas.chosen(table, wanted, coded).empty_table()
         rows = rows.filter(_inside(rows, table, window)) if rows.num_rows else rows
         if columns is not None:
@@ -158,7 +157,6 @@ class Tables:
         name: str,
         table: str,
         columns: Sequence[str] | None,
-        where: pc.Expression | None = None,
         coded: Sequence[str] = (),
     ) -> pa.Table:
         data = self._store.read(name)
@@ -169,7 +167,6 @@ class Tables:
             found = pq.read_table(
                 io.BytesIO(data),
                 columns=list(columns) if columns else None,
-                filters=where,
                 partitioning=None,
                 page_checksum_verification=True,
                 read_dictionary=list(coded),

@@ -15,6 +15,7 @@ from pipeline.model import DAY_NS, NS, Window, merge
 from pipeline.signals import facts, shared, templates
 from pipeline.signals.intervals import nanoseconds
 from pipeline.steps.context import Context, ns
+from pipeline.steps.told import by_hour
 
 _HOUR_NS = DAY_NS // 24
 _BEFORE_NS = _HOUR_NS  # how long before an attempt its run may say what it will use
@@ -117,10 +118,15 @@ def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
 def _read(ctx: Context, some: pd.DataFrame, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
     """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
     jobs, runs = (pa.array(some[c].dropna().unique(), pa.string()) for c in ("job_name", "run_id"))
-    job, run = pc.field("job_name"), pc.field("run_id")
-    where = job.isin(jobs) | (job.is_null() & run.isin(runs))
+
+    def own_lines(logs: pa.Table) -> pa.Array:
+        job, run = logs["job_name"], logs["run_id"]
+        mine = pc.or_(pc.is_in(job, jobs), pc.and_(pc.is_null(job), pc.is_in(run, runs)))
+        return pc.indices_nonzero(mine)
+
     columns = [*_SAID, *_WHENCE]
-    found = [ctx.tables.read("logs", hours, columns, where) for hours in _alive(some)]
+    hours = [hour for alive in _alive(some) for hour in alive.cells(_HOUR_NS)]
+    found = by_hour(hours, lambda h: ctx.tables.chosen("logs", h, ("job_name", "run_id"), own_lines, columns))
     rows = pa.concat_tables([schemas.empty("logs").select(columns), *found])
     own = schemas.to_frame(rows.select(_SAID))
     alive = attempts[attempts["created_at"].notna()]
