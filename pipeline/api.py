@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import catalog, schemas
+from pipeline import catalog, schemas, settings
 from pipeline.errors import LakeError, UsageError
 from pipeline.lake.records import Records
 from pipeline.lake.store import Store
@@ -32,8 +33,9 @@ class Lake:
     Instants are UTC, durations float seconds in `…_s`, ratios 0..1 in `…_ratio`; unknown is NA, NaN or NaT, never 0.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, config: str | None = None) -> None:
         self._store = Store(uri)
+        self._config = config
         Records(self._store).check_format()
         self._tables = Tables(self._store)
 
@@ -136,20 +138,33 @@ class Lake:
     ) -> WhatIf:
         """Replay an alert of the catalogue with another threshold or window (`30m`) over days of the lake.
 
-        Of the answer `incidents` says how much earlier each would have been noticed, `firings` and `would_fire` count.
-        Raises UsageError.
+        Of the answer `incidents` says how much earlier each would have been noticed, `firings` and `would_fire` count,
+        `unknown` names the days of which not all is known. Your own rules and maintenance are those of `open_lake`'s
+        settings. Raises UsageError.
         """
         whole = _window(date, last)
-        ctx = Context(Settings(), catalog.load(), self._store, whole.end, lambda _: None)
+        known = self._settings()
+        ctx = Context(known, catalog.load(known.catalogue.files), self._store, whole.end, lambda _: None)
         return alert_what_if(ctx, alert, whole, threshold, None if window is None else seconds_of(window))
+
+    def _settings(self) -> Settings:
+        if self._config is None:
+            return Settings()
+        try:
+            return settings.load(Path(self._config).read_text(), self._config, {})
+        except OSError as e:
+            raise UsageError(f"{self._config} cannot be read: {e.strerror}", "name a settings file") from e
 
     def _read(self, table: str, date: Date, last: Date | None) -> pd.DataFrame:
         return schemas.to_frame(self._tables.read(table, _window(date, last)))
 
 
-def open_lake(uri: str | None = None) -> Lake:
-    """Open a lake by its address; without one that of `AISLOT_LAKE__URI`, else `lake`. Raises LakeError."""
-    return Lake(uri or os.environ.get("AISLOT_LAKE__URI") or "lake")
+def open_lake(uri: str | None = None, config: str | None = None) -> Lake:
+    """Open a lake by its address; without one that of `AISLOT_LAKE__URI`, else `lake`. Raises LakeError.
+
+    `config` names a settings file, whose rules and maintenance `what_if` replays.
+    """
+    return Lake(uri or os.environ.get("AISLOT_LAKE__URI") or "lake", config)
 
 
 def _window(date: Date, last: Date | None) -> Window:

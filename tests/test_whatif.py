@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ from hypothesis import strategies as st
 
 from pipeline import catalog, open_lake, schemas
 from pipeline.errors import UsageError
+from pipeline.model import DAY_NS
 from pipeline.signals.alerts import expected
+from pipeline.signals.slo import MAINTENANCE, Exclusion
 from pipeline.signals.whatif import WhatIf, what_if
 from pipeline.steps.compute import compute
 from tests.lives import JOB, Life, said
 from tests.small_lake import MANIFEST, SIGNED, lake, pulled
-from tests.tables import DATE, DAY, at, attempt, attempts, line, lines, table
+from tests.tables import DATE, DAY, at, attempt, attempts, line, lines, span, table
 
+NO_CASE = schemas.empty_frame("incidents")
+BEFORE = DATE - dt.timedelta(days=1)
+TWO_DAYS = DAY.widen(DAY_NS, 0)
 RULES = {r.name: r for r in catalog.load().alerts}
 BURST, MANIFEST_RULE = "AI_SLOT_BUILD_FAILURE_BURST", "AI_SLOT_BUILD_MANIFEST_UNKNOWN_PERSISTENT"
 
@@ -47,7 +53,30 @@ def test_a_lower_threshold_is_reached_earlier_and_fires_more_often() -> None:
     assert (first["reached_at"], first["would_reach_at"], first["earlier_s"]) == (at("09:12"), at("09:01"), 660)
     assert (pd.isna(second["reached_at"]), second["would_reach_at"]) == (True, at("15:05"))
     assert pd.isna(second["earlier_s"])
-    assert str(found) == "threshold 2 in place of 3: median 11.0 min earlier, +1 pages in 1 days"
+    assert str(found) == "threshold 2 in place of 3: median 11.0 min earlier, 1 page more in 1 day"
+
+
+def test_days_that_nobody_pulled_are_named_and_what_began_on_them_is_not_counted() -> None:
+    rule = RULES[BURST]
+    ran = attempts(*_failed("09:00", "09:01", "09:12"))
+    known = what_if(rule, replace(rule, threshold=2), ran, lines(), NO_CASE, TWO_DAYS, 300.0, [BEFORE])
+    assert (known.firings, known.would_fire) == (1, 1)
+    assert str(known).endswith("as many pages in 1 day; not wholly known: 2026-02-25")
+    other = replace(rule, threshold=4)
+    nothing = what_if(rule, other, ran, lines(), NO_CASE, DAY, 300.0, [DATE])
+    assert (nothing.firings, nothing.would_fire) == (None, None)
+    assert "how many pages more is unknown; not wholly known: 2026-02-26" in str(nothing)
+    assert "as many pages in 2 days" in str(what_if(rule, rule, ran, lines(), NO_CASE, TWO_DAYS, 300.0))
+
+
+def test_a_page_within_maintenance_wakes_nobody() -> None:
+    rule = RULES[BURST]
+    during = Exclusion(MAINTENANCE, span("08:30", "12:00"), "anna")
+    tables = attempts(*_failed("09:00", "09:01", "09:12", "15:00", "15:01")), lines(), NO_CASE
+    found = what_if(rule, replace(rule, threshold=2), *tables, DAY, 300.0, (), [during])
+    assert (found.firings, found.would_fire) == (0, 1)
+    ticket = replace(rule, severity="ticket")
+    assert what_if(ticket, replace(ticket, threshold=2), *tables, DAY, 300.0, (), [during]).would_fire == 2
 
 
 def test_a_higher_threshold_and_a_shorter_window_are_reached_later_or_never() -> None:
@@ -56,7 +85,7 @@ def test_a_higher_threshold_and_a_shorter_window_are_reached_later_or_never() ->
     shorter = _what_if({"window_s": 60.0}, ran, cases)
     assert (shorter.firings, shorter.would_fire) == (1, 0)
     assert shorter.incidents["would_reach_at"].isna().all()
-    assert str(shorter).startswith("window in s 60 in place of 900: no incident to compare, -1 pages")
+    assert str(shorter).startswith("window in s 60 in place of 900: no incident to compare, 1 page less in 1 day")
 
 
 def test_only_incidents_that_the_alert_is_about_and_that_began_in_the_window_are_compared() -> None:
@@ -97,5 +126,14 @@ def test_a_lake_answers_in_python(tmp_path: Path) -> None:
     assert (found.firings, found.would_fire, len(found.incidents)) == (1, 1, 1)
     assert 0 < found.incidents["earlier_s"].iloc[0] <= 480
     assert held.what_if(MANIFEST_RULE, DATE, window="1m").would_fire == 0
+    assert found.unknown == ()
+    alone = held.what_if(BURST, BEFORE, DATE, threshold=2)
+    assert (alone.would_fire, alone.unknown) == (1, (BEFORE,))
+    own = tmp_path / "aislot.toml"
+    release = ["[[maintenance]]", 'start = "2026-02-26T08:00:00Z"', 'end = "2026-02-26T11:00:00Z"']
+    own.write_text("\n".join([*release, 'who = "anna"', 'why = "release"']))
+    assert open_lake(str(tmp_path), str(own)).what_if(BURST, DATE, threshold=2).would_fire == 0
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        open_lake(str(tmp_path), str(tmp_path / "none.toml")).what_if(BURST, DATE)
     with pytest.raises(UsageError, match="no alert is called 'BURST'"):
         held.what_if("BURST", DATE)

@@ -11,8 +11,10 @@ from pipeline import schemas
 from pipeline.model import NS, Window, merge
 from pipeline.rules import AlertRule
 from pipeline.signals.alerts import lines_of
+from pipeline.signals.intervals import Span
 from pipeline.signals.slo import MAINTENANCE, Exclusion
 
+PAGE = "page"
 _UNKNOWN = "-"
 
 
@@ -29,7 +31,7 @@ def annotated(
     outlasts it should have fired as it ended. `dedup_key` is `namespace/error signature/job kind` of what the condition
     counted as its threshold was reached, several of one by commas, `-` for none; unknown where nothing was expected.
     """
-    pages: Mapping[str, AlertRule] = {r.name: r for r in rules if r.severity == "page"}
+    pages: Mapping[str, AlertRule] = {r.name: r for r in rules if r.severity == PAGE}
     maintenance = [e for e in entries if e.kind == MAINTENANCE]
     rows = []
     for row in schemas.rows_of(audit):
@@ -43,12 +45,15 @@ def annotated(
 def _silenced(row: Mapping[str, Any], maintenance: Sequence[Exclusion]) -> str | None:
     of = "actual" if pd.isna(row["expected_start"]) else "expected"
     start, end = row[f"{of}_start"], row[f"{of}_end"]
-    if pd.isna(end):
+    if pd.isna(end) or not silences(maintenance, (start.value, end.value)):
         return None
-    held = Window(start.value, end.value)
-    if not any(w.covers(held) for w in merge(e.window for e in maintenance)):
-        return None
-    return "; ".join(str(e) for e in maintenance if e.window.intersect(held))
+    return "; ".join(str(e) for e in maintenance if e.window.intersect(Window(start.value, end.value)))
+
+
+def silences(maintenance: Sequence[Exclusion], span: Span) -> bool:
+    """Tell whether the whole of a page lies in maintenance; what still holds does not."""
+    start, end = span
+    return end is not None and any(w.covers(Window(start, end)) for w in merge(e.window for e in maintenance))
 
 
 def _key(rule: AlertRule, row: Mapping[str, Any], failures: pd.DataFrame, lines: pd.DataFrame) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 from pipeline import schemas
 from pipeline.errors import UsageError
 from pipeline.model import DAY_NS, Window
+from pipeline.signals.slo import MAINTENANCE
 from pipeline.signals.whatif import WhatIf, what_if
-from pipeline.steps.compute import log_lines
+from pipeline.steps import promises
+from pipeline.steps.compute import day_coverage, log_lines
 from pipeline.steps.context import Context, ns
 
 _BEFORE_NS = 8 * DAY_NS  # how far before the window what ended in it may have been created
@@ -32,4 +35,13 @@ def alert_what_if(
     lines = schemas.empty_frame("logs")
     if rule.measure == "signature_lines":  # the only rules that count lines, of which there are many
         lines = log_lines(ctx, window.widen(ns(max(rule.window_s, other.window_s)), 0), attempts)
-    return what_if(rule, other, attempts, lines, incidents, window, ctx.settings.alerts.tolerance)
+    entries = [e for e in promises.exclusions(ctx) if e.kind == MAINTENANCE]
+    unknown = _unknown(ctx, "logs" if rule.measure == "signature_lines" else "jobs", window)
+    return what_if(rule, other, attempts, lines, incidents, window, ctx.settings.alerts.tolerance, unknown, entries)
+
+
+def _unknown(ctx: Context, what: str, window: Window) -> list[dt.date]:
+    """Return the days of which it is not known all what a rule counts: never computed, or with holes."""
+    computed = set(ctx.tables.days("golden"))
+    whole = {d for d, w in window.days() if any(c.what == what and c.complete for c in day_coverage(ctx, w))}
+    return [d for d, _ in window.days() if d not in computed or d not in whole]
