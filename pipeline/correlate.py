@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -22,6 +22,7 @@ _MARKER, _LABEL, _FIELD, _TEXT = range(4)
 _FOUND_BY = {"marker": _MARKER, "label": _LABEL, "text": _TEXT}
 _ONE_SECOND = pd.Timedelta(seconds=1)
 _LATE_LINE = pd.Timedelta(seconds=60)
+_POD_LATER = pd.Timedelta(seconds=5)  # the controller makes a job's pod, and says so, within seconds
 
 
 def job_hint(kinds: Sequence[JobKind]) -> str:
@@ -78,7 +79,7 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
 
     From the attempt's creation until a second after the next of that name is created, and at most a minute after its end
     (contract, Failures). Creation times are cut to the second, unless a line itself tells the creation: a line that
-    announces the retry is about the one before.
+    announces the retry is about the one before. An event shows a job some seconds after its creation.
     """
     out = pd.Series(pd.NA, index=lines.index, dtype="Int64")
     about = lines.dropna(subset=["job"])
@@ -88,8 +89,10 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
     if about.empty or lives.empty:
         return out
     lives = lives.sort_values("created_at")
-    exact = (lives.groupby("job_name").cumcount() == 0) | (lives["source"] == "logs")
+    first = lives.groupby("job_name").cumcount() == 0
+    exact = first | (lives["source"] == "logs")
     lives["from"] = lives["created_at"].where(exact, lives["created_at"] + _ONE_SECOND)
+    lives["from"] = lives["from"].mask(first & (lives["source"] == "events"), lives["created_at"] - _POD_LATER)
     ordered = about[["ts", "job"]].reset_index(names="line").sort_values("ts")
     met = pd.merge_asof(
         ordered, lives.sort_values("from"), left_on="ts", right_on="from", left_by="job", right_by="job_name"
@@ -146,7 +149,8 @@ def link_runs(
     leads to it. `lines` are rows of `logs` with `job`; `runs` are all run ids that any source named.
     """
     rows = attempts.copy()
-    known = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
+    told_of = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
+    known = told_of | _named_whole(rows["job_name"], kinds, told_of)
     fitting = _Runs.of(known, kinds)
     both = lines.assign(i=attempt_of_line(lines, rows)).dropna(subset=["i"])
     in_field = both["job_name"].notna() & (both["job_name"] == both["job"])
@@ -174,6 +178,13 @@ def link_runs(
         for r, own in zip(rows["run_id"], rows["issue"], strict=True)
     ]
     return schemas.tidy("attempts", rows)
+
+
+def _named_whole(names: Iterable[str], kinds: Sequence[JobKind], known: Collection[str]) -> set[str]:
+    """Return the runs whose whole id is in a job's name and that nothing else told of: their tokens may be another's."""
+    normal = {normal_run_id(r) for r in known}
+    parts = (found[1].get("run") for n in names if (found := kind_of(n, kinds)))
+    return {r for r in parts if r and r not in normal and _RUN.fullmatch(r)}
 
 
 _NO_ISSUE: tuple[int, int | None] = (_TEXT + 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from pipeline import schemas
 from tests.lives import FAILED, JOB, RETRY, Life, event, events, every, one, outcomes, put_together, rows, said, scraped
@@ -81,6 +82,14 @@ def test_a_failure_that_only_lines_know_is_an_attempt() -> None:
     assert (got["created_at"], got["ended_at"], got["end_uncertainty_s"]) == (at("09:12:00"), at("09:14:59"), 179)
     assert pd.isna(got["started_at"])
     assert pd.isna(got["duration_s"])
+
+
+def test_how_long_before_a_line_a_failure_may_lie_is_from_the_whole_second_of_the_line_before() -> None:
+    told = lines(line("09:12:00.9", line=f"started {JOB}", job=JOB), said("09:12:01.2", FAILED))
+    assert one(put_together(logged=told))["end_uncertainty_s"] == pytest.approx(1.2)  # the cluster may call it 09:12:00
+    alone = one(put_together(logged=lines(said("09:12:01.2", FAILED), said("09:12:02", FAILED))))
+    assert alone["ended_at"] == at("09:12:01.2")
+    assert pd.isna(alone["end_uncertainty_s"])
 
 
 def test_a_retry_that_no_scrape_saw_is_found_by_its_lines() -> None:

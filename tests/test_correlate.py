@@ -152,6 +152,12 @@ def test_a_line_is_about_the_attempt_that_was_there() -> None:
     assert attempt_of_line(told, attempts()).isna().all()
 
 
+def test_a_line_may_come_some_seconds_before_the_event_that_first_shows_its_job() -> None:
+    ran = attempts(attempt("09:10:01", "09:15", source="events"), attempt("09:15:04", "09:20", source="events"))
+    told = lines(*(line(t, job=BUILD) for t in ("09:09:55.9", "09:10:00.2", "09:15:03.8", "09:15:05.1")))
+    assert attempt_of_line(told, ran).tolist() == [pd.NA, 0, 0, 1]
+
+
 def test_an_attempt_that_only_lines_know_begins_with_its_first_line() -> None:
     ran = attempts(
         attempt("09:00", "09:10", "failed"), attempt(None, "09:12", "failed", created="09:12", source="logs")
@@ -228,6 +234,17 @@ def test_a_name_cut_at_its_longest_carries_as_much_of_the_run_as_fits() -> None:
 
 def test_a_token_that_two_short_ids_fit_is_not_guessed() -> None:
     assert _link("codex-k8s-kaniko-worker-a-b", runs=("a-b", "b")) == (None, None)
+
+
+def test_an_agents_job_names_its_run_whole_so_that_a_token_may_be_of_that_one_too() -> None:
+    twin = attempt("09:20", "09:50", kind="run", job_name=f"codex-k8s-run-{TWIN}")
+    links = table("issue_runs", {"run_id": RUN, "issue": 205, "found_by": "marker", "ts": at("09:00")})
+    alone, both = (
+        link_runs(attempts(attempt("09:00", "09:10"), *more), lines(), links, KINDS) for more in ((), (twin,))
+    )
+    assert alone["run_id"].tolist() == [RUN]
+    assert both.set_index("kind")["run_id"].fillna("").to_dict() == {"build": "", "run": TWIN}
+    assert ambiguous(both, [RUN], KINDS) == 1
 
 
 def test_the_name_of_a_mirror_never_leads_to_a_run_but_a_line_that_names_both_does() -> None:

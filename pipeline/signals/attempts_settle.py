@@ -249,7 +249,10 @@ def _settle(row: _Row, at: pd.Timestamp) -> None:
 def _from_line(
     job: str, namespace: Any, at: pd.Timestamp, after: pd.Timestamp | None, spoken: Sequence[pd.Timestamp]
 ) -> _Row:
-    """Make an attempt that only lines know: created when the first line of it shows its job, its start unknown."""
+    """Make an attempt that only lines know: created when the first line of it shows its job, its start unknown.
+
+    Where none shows it before the one that says that it failed, nothing tells how long before that it ended.
+    """
     since = at - _LONGEST_TALK
     first = min((t for t in spoken if since <= t <= at and (after is None or t > after)), default=at)
     return {
@@ -261,5 +264,5 @@ def _from_line(
         "outcome": "failed",
         "outcome_source": "line",
         "ended_at": at,
-        "end_uncertainty_s": (at - first).total_seconds(),
+        "end_uncertainty_s": uncertain_s(at, first) if first < at else None,
     }

@@ -141,14 +141,24 @@ def write_dump(
 ) -> None:
     """Write a dump in the contract's layout; equal worlds write equal bytes."""
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    for n, jobs in enumerate(snapshots(options, platform, every_s), 1):
-        _write(folder / f"jobs-{n:03d}.json", {"apiVersion": "v1", "kind": "List", "items": jobs})
-    for n, found in enumerate(event_pulls(options, events(options, platform), 3000), 1):
-        _write(folder / f"events-{n:02d}.json", {"apiVersion": "v1", "kind": "List", "items": found})
+    write_snapshots(folder, options, platform, every_s)
+    write_events(folder, options, platform, 3000)
     for name, written in log_files(lines, pods=pods).items():
         text = "".join(f"{_stamp(line.at)} {line.text}\n" for line in written)
         (folder / "logs" / f"{name}.log").write_bytes(text.encode())
     _write(folder / "comments.json", comments)
+
+
+def write_snapshots(folder: Path, options: Options, platform: Platform, every_s: float) -> None:
+    """Write the Jobs as somebody listed them every so often."""
+    for n, jobs in enumerate(snapshots(options, platform, every_s), 1):
+        _write(folder / f"jobs-{n:03d}.json", {"apiVersion": "v1", "kind": "List", "items": jobs})
+
+
+def write_events(folder: Path, options: Options, platform: Platform, every_s: float) -> None:
+    """Write what pulls of the events got, one every so often."""
+    for n, found in enumerate(event_pulls(options, events(options, platform), every_s), 1):
+        _write(folder / f"events-{n:02d}.json", {"apiVersion": "v1", "kind": "List", "items": found})
 
 
 def _write(path: Path, value: Any) -> None:
