@@ -363,6 +363,8 @@ def test_sections_made_by_hand_keep_the_same_rules() -> None:
     assert (made.url, made.username, made.password) == ("http://host", "me", "pw")
     with pytest.raises(ValueError, match="selectors"):
         Loki(selectors=())
+    with pytest.raises(ValueError, match="selectors choose streams"):
+        Loki(events='{job="events"} |= "Job"')
     assert GitHub().token == ""
 
 

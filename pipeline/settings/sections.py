@@ -75,9 +75,13 @@ _SELECTOR = re.compile(rf"\s*\{{{_MATCHER}(?:,{_MATCHER})*,?\s*\}}\s*")
 
 @dataclass(frozen=True)
 class Loki(Server):
-    """Where the logs come from; `daily` counts the days of `audit` before its own again, in search of late lines."""
+    """Where the logs come from; `daily` counts the days of `audit` before its own again, in search of late lines.
+
+    `events` chooses the streams of an agent that ships Kubernetes events; empty: none does.
+    """
 
     selectors: tuple[str, ...] = ('{namespace="codex-k8s-prod"}',)
+    events: str = ""
     workers: int = 4
     settle: Seconds = Seconds(900.0)
     audit: Seconds = Seconds(7 * 86400.0)
@@ -87,7 +91,7 @@ class Loki(Server):
         super().__post_init__()
         if not self.selectors:
             raise ValueError("selectors must name at least one stream")
-        for selector in self.selectors:
+        for selector in (*self.selectors, *([self.events] if self.events else [])):
             if not _SELECTOR.fullmatch(selector):
                 raise ValueError(
                     f'selectors choose streams, {{name="value"}} and nothing behind the brace (every line is kept): '

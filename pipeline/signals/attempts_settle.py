@@ -83,15 +83,33 @@ def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_uid(told: pd.DataFrame) -> Iterable[list[_Row]]:
-    """Return the events of each job in time order; without uids a job's events go up to one that tells its end."""
+    """Return the events of each job in time order.
+
+    One without a uid (some agents drop it) is of the life that its name has then: from the event that begins it, or the
+    first after an end, to the one that tells its end. One that another agent tells with its uid is there once.
+    """
     groups: dict[Any, list[_Row]] = {}
-    ends: dict[Any, int] = {}
-    for e in schemas.rows_of(told.sort_values(["ts", "namespace", "object_name", "reason"], kind="stable")):
-        name = (e["namespace"], e["object_name"])
-        key = e["object_uid"] if isinstance(e["object_uid"], str) else (*name, ends.get(name, 0))
+    alive: dict[Any, Any] = {}  # by name: the group that an event without a uid belongs to
+    for n, e in enumerate(schemas.rows_of(_each_once(told))):
+        name, began = (e["namespace"], e["object_name"]), e["reason"] == _CREATED
+        key = e["object_uid"] if isinstance(e["object_uid"], str) else alive.get(name)
+        if not isinstance(e["object_uid"], str) and (key is None or (began and _began(groups[key]))):
+            key = n
         groups.setdefault(key, []).append(e)
-        ends[name] = ends.get(name, 0) + (e["reason"] != _CREATED)
+        alive[name] = key if began else None
     return groups.values()
+
+
+def _began(group: Sequence[_Row]) -> bool:
+    return any(e["reason"] == _CREATED for e in group)
+
+
+def _each_once(told: pd.DataFrame) -> pd.DataFrame:
+    """Return events in time order, of those that differ in their uids alone one: that with the job's, if any has."""
+    same = ["ts", "namespace", "object_name", "reason"]
+    in_order = told.sort_values([*same, "object_uid"], kind="stable")
+    known = in_order.groupby(same, dropna=False)["object_uid"].transform("count") > 0
+    return in_order[in_order["object_uid"].notna() | (~known & ~in_order.duplicated(same))]
 
 
 def _by_name(rows: Iterable[_Row], *keys: str) -> dict[tuple[Any, ...], list[_Row]]:

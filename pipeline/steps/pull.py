@@ -100,7 +100,10 @@ Ask = Callable[[Context, Window], Sequence[PullRecord]]
 
 
 def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
-    """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others."""
+    """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others.
+
+    Events are one question, whoever tells them: what is known of them is kept under one name.
+    """
     settings = ctx.settings
     dump = settings.kubernetes.dump
     kube = bool(dump or settings.kubernetes.live)
@@ -111,7 +114,9 @@ def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
         "issues": (settings.github.repository, ("github", _issues)),
     }
     address, asked = servers.get(what, ("", None))
-    stand_in = kube and what in {"logs", "jobs", "events"}
+    if what == "events":
+        return [("kubernetes", _events)] if kube or (settings.loki.url and settings.loki.events) else []
+    stand_in = kube and what in {"logs", "jobs"}
     chosen = [asked] if address and asked else [("kubernetes", _kubectl(what))] if stand_in else []
     saved = what == "issues" and dump and any(Path(dump).glob("comments*.json"))
     return chosen + ([("github", _kubectl("comments"))] if saved else [])
@@ -133,10 +138,16 @@ def _kubectl(what: str) -> Ask:
     def ask(ctx: Context, window: Window) -> Sequence[PullRecord]:
         from pipeline.steps import pull_dump as kubectl
 
-        asks = {"logs": kubectl.logs, "jobs": kubectl.jobs, "events": kubectl.events, "comments": kubectl.comments}
+        asks = {"logs": kubectl.logs, "jobs": kubectl.jobs, "comments": kubectl.comments}
         return asks[what](ctx, window)
 
     return ask
+
+
+def _events(ctx: Context, window: Window) -> Sequence[PullRecord]:
+    from pipeline.steps import pull_events
+
+    return pull_events.events(ctx, window)
 
 
 def _issues(ctx: Context, window: Window) -> Sequence[PullRecord]:
@@ -166,12 +177,24 @@ def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
         counted = sum(r.proof.get("counted", 0) for r in records)
         text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
         text += "".join(_recounted(ctx, records))
+    if what == "events":
+        text += _shipped(records)
     if what == "jobs":
         scrapes = Counter[str]()
         for r in records:
             scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
         text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
-    return text + missing("; incomplete: ", [g for r in records for g in r.gaps])
+    return text + missing("; incomplete: ", [g for r in records if r.complete is not None for g in r.gaps])
+
+
+def _shipped(records: Sequence[PullRecord]) -> str:
+    """Say what the lines were that an agent shipped to Loki, where one does."""
+    of = {key: sum(r.proof.get(key, 0) for r in records) for key in ("lines", "counted", "others", "elsewhere")}
+    if not any("counted" in r.proof for r in records):
+        return ""
+    text = f"   {of['lines']:,} lines of {of['counted']:,} counted by Loki"
+    text += f"; {of['others']:,} are no events" if of["others"] else ""
+    return text + (f"; {of['elsewhere']:,} of other namespaces" if of["elsewhere"] else "")
 
 
 def missing(lead: str, gaps: Sequence[Window]) -> str:
