@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import schemas
@@ -51,6 +51,7 @@ def test_every_shape_makes_the_row_that_kubectl_makes(shape: str) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30)
 
 
+@settings(deadline=None)
 @given(texts, st.integers(1, 1000), st.sampled_from(sorted(shipping.SHAPES)))
 def test_whatever_the_message_holds_it_comes_back(message: str, count: int, shape: str) -> None:
     told = FAILED | {"message": message, "count": count}
@@ -89,6 +90,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | values.map(json.dumps))
 def test_no_line_at_all_makes_anything_but_a_row_or_nothing(line: str) -> None:
     made = shipped.event_of(Entry(START, line, {}, {}), "namespace")

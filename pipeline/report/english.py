@@ -212,6 +212,7 @@ SIGNALS = {
     "errors": ("Errors", "build, mirror, failed of finished"),
     "latency": ("Latency", "{form} of builds{seen}{n}"),
     "backlog": ("Backlog", "not finished, most{at}{pending}"),
+    "queue": ("Queue", "the runtime's own, most{at}"),
 }
 KIND_SIGNAL = "failed of finished"
 OF_N, SEEN_ONLY = ", n = {n}", " seen"

@@ -104,7 +104,8 @@ class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
     `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export.
+    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export. `queue_query` is the PromQL of
+    the runtime's queue, one series, asked for every `queue_step`; empty: there is none.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)
@@ -112,6 +113,13 @@ class Prometheus(Server):
         default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
     )
     export: bool = False
+    queue_query: str = ""
+    queue_step: Seconds = Seconds(15.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queue_step < 1:
+            raise ValueError("queue_step must be a second at least")
 
 
 @dataclass(frozen=True)

@@ -204,13 +204,14 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
     touched = begun[~(begun["ended_at"] <= _at(day.start))]
     compared = compare(ctx, day, every, lines, found, cases)
     over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
+    queue = read("queue_samples", day) if any("queue" in c.proof for c in known) else None
     return Day(
         date=date,
         window=day,
         attempts=touching,
         lines=in_day,
-        golden=golden.golden_signals(touching, in_day, day, gaps, kinds),
-        totals=golden.day_totals(touching, in_day, day, gaps, kinds),
+        golden=golden.golden_signals(touching, in_day, day, gaps, kinds, queue),
+        totals=golden.day_totals(touching, in_day, day, gaps, kinds, queue),
         failures=found,
         earlier=earlier,
         incidents=touched,

@@ -184,6 +184,9 @@ def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
         for r in records:
             scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
         text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
+        queue = [r.proof["queue"] for r in records if "queue" in r.proof]
+        text += f"; {sum(queue):,} samples of the queue" if any(queue) else ""
+        text += "; no sample of the queue: check prometheus.queue_query" if queue and not any(queue) else ""
     return text + missing("; incomplete: ", [g for r in records if r.complete is not None for g in r.gaps])
 
 
