@@ -123,6 +123,11 @@ class Prometheus(Server):
 
 
 @dataclass(frozen=True)
+class Alertmanager(Server):
+    """Where to ask what fires now, beside Prometheus's history of alerts or in its place."""
+
+
+@dataclass(frozen=True)
 class Kubernetes:
     """Where build jobs run, and kubectl's output where Prometheus or Loki is missing."""
 
@@ -258,6 +263,7 @@ class Settings:
 
     loki: Loki = field(default_factory=Loki)
     prometheus: Prometheus = field(default_factory=Prometheus)
+    alertmanager: Alertmanager = field(default_factory=Alertmanager)
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
     github: GitHub = field(default_factory=GitHub)
     lake: Lake = field(default_factory=Lake)

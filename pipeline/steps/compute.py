@@ -18,7 +18,7 @@ from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
-from pipeline.signals import coverage, failures, golden, incidents, levels, pages, slo
+from pipeline.signals import coverage, failures, golden, incidents, levels, listings, pages, slo
 from pipeline.signals.alerts import Expected
 from pipeline.signals.slo import LeftOut
 from pipeline.signals.verdict import Verdict, verdict
@@ -186,7 +186,7 @@ def _derive(ctx: Context, told: _Told, date: dt.date) -> Day:
     found = found[~spoken_of_again].reset_index(drop=True)
     others = [f[~f["failure_id"].isin(found["failure_id"])] for f in (earlier, later)]
     tolerance = settings.alerts.tolerance
-    fired = read("alerts", past.widen(0, ns(tolerance)))
+    fired = listings.each_once(read("alerts", past.widen(0, ns(tolerance))), tolerance)
     failed = schemas.tidy("failures", pd.concat([found, *others]))
     entries = promises.exclusions(ctx)
     watch = promises.watch(ctx, date, failed, ahead.end)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
 from pipeline.model import PullRecord, Window, day_of, instant_text, merge, subtract
+from pipeline.settings import Settings
 from pipeline.steps.context import Context, seconds_text, shown
 
 _NAMED = 3
@@ -110,7 +111,7 @@ def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
     servers: dict[str, tuple[str, tuple[str, Ask]]] = {
         "logs": (settings.loki.url, ("loki", _logs)),
         "jobs": (settings.prometheus.url, ("prometheus", _prometheus("jobs"))),
-        "alerts": (settings.prometheus.url, ("prometheus", _prometheus("alerts"))),
+        "alerts": _alerts_of(settings),
         "issues": (settings.github.repository, ("github", _issues)),
     }
     address, asked = servers.get(what, ("", None))
@@ -120,6 +121,13 @@ def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
     chosen = [asked] if address and asked else [("kubernetes", _kubectl(what))] if stand_in else []
     saved = what == "issues" and dump and any(Path(dump).glob("comments*.json"))
     return chosen + ([("github", _kubectl("comments"))] if saved else [])
+
+
+def _alerts_of(settings: Settings) -> tuple[str, tuple[str, Ask]]:
+    """Return who tells what fired: Alertmanager beside Prometheus is one question with it."""
+    source = "prometheus" if settings.prometheus.url or not settings.alertmanager.url else "alertmanager"
+    ask = _alertmanager if settings.alertmanager.url else _prometheus("alerts")
+    return settings.prometheus.url or settings.alertmanager.url, (source, ask)
 
 
 # Each source is loaded when it is asked: a pull of logs, the most frequent one, needs no pandas.
@@ -132,6 +140,12 @@ def _prometheus(what: str) -> Ask:
         return pull_prometheus.jobs(ctx, window) if what == "jobs" else pull_prometheus.alerts(ctx, window)
 
     return ask
+
+
+def _alertmanager(ctx: Context, window: Window) -> Sequence[PullRecord]:
+    from pipeline.steps import pull_alertmanager
+
+    return pull_alertmanager.alerts(ctx, window)
 
 
 def _kubectl(what: str) -> Ask:
@@ -179,6 +193,11 @@ def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
         text += "".join(_recounted(ctx, records))
     if what == "events":
         text += _shipped(records)
+    if what == "alerts" and any("listed" in r.proof for r in records):
+        listed, suppressed = (records[-1].proof[key] for key in ("listed", "suppressed"))
+        text += f"   {listed} listed by Alertmanager now" + (
+            f", {suppressed} silenced or inhibited" if suppressed else ""
+        )
     if what == "jobs":
         scrapes = Counter[str]()
         for r in records:

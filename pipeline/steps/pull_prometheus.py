@@ -143,10 +143,14 @@ def alerts(ctx: Context, window: Window) -> list[PullRecord]:
 
 
 def _join_alerts(ctx: Context, asked: Window, table: Any) -> None:
-    """Write intervals, joined with what the lake knew: one that began before the look-back keeps its start."""
+    """Write intervals, joined with what the lake knew: one that began before the look-back keeps its start.
+
+    What Alertmanager listed stands beside them as it is.
+    """
     before = asked.widen(7 * DAY_NS, 0)
     known = schemas.to_frame(ctx.tables.read("alerts", before))
-    open_ended = known["ended_at"].isna() | (known["ended_at"] >= _at(asked.start))
+    reaches = known["ended_at"].isna() | (known["ended_at"] >= _at(asked.start))
+    open_ended = reaches & (known["source"] == "prometheus")
     joined = firing.join_intervals(known[open_ended], table)
     rest = known[~open_ended]
     rows = schemas.from_frame("alerts", joined)

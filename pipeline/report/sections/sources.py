@@ -115,6 +115,10 @@ def _prometheus_alerts(c: Coverage) -> Rich:
     return say(en.PROOF_NO_RULES if method == "server scrapes" else quiet, **facts)
 
 
+def _listed(c: Coverage) -> Rich:
+    return say(en.PROOF_LISTED, listed=count(c.proof.get("listed", 0)))
+
+
 def _events(c: Coverage) -> Rich:
     said, but = [], en.PROOF_UNJUDGED
     if "lists" in c.proof:
@@ -156,6 +160,7 @@ _PROOFS = {
     ("jobs", "prometheus"): _prometheus_jobs,
     ("jobs", "kubernetes"): _kubectl_jobs,
     ("alerts", "prometheus"): _prometheus_alerts,
+    ("alerts", "alertmanager"): _listed,
     ("events", "kubernetes"): _events,
     ("issues", "github"): _comments,
 }
