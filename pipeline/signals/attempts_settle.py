@@ -70,7 +70,7 @@ def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
         first = group[0]
         uid = first["object_uid"] if isinstance(first["object_uid"], str) else None
         same_name = names.setdefault((first["namespace"], first["object_name"]), [])
-        row = uid_of.get(uid) or _attempt_of_events(same_name, group)
+        row = uid_of.get(uid) or _attempt_of_events(same_name, group, uid)
         if row is None:
             row = {"namespace": first["namespace"], "job_name": first["object_name"], "created_at": first["ts"]}
             row |= {"source": "events", "outcome": "running", "outcome_source": None}
@@ -123,18 +123,23 @@ def _creation(row: Mapping[str, Any]) -> Any:
     return row["created_at"]
 
 
-def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row]) -> _Row | None:
+def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row], uid: str | None) -> _Row | None:
     """Return the attempt that a job's events are about: the one that was there as its pod was made, else as it ended.
 
-    Of one name there is one job at a time, so what was seen on both sides of an instant was there at it.
+    Of one name there is one job at a time, so what was seen on both sides of an instant was there at it. One whose uid is
+    known is another job than that of events with a uid of their own.
     """
     made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
     if made is not None:
         there = [r for r in same_name if r["created_at"] <= made + ONE_SECOND and made <= _there_until(r)]
-        return there[-1] if there and not isinstance(there[-1].get("uid"), str) else None
+        return there[-1] if there and not _another(there[-1], uid) else None
     before = [r for r in same_name if r["created_at"] < group[0]["ts"]]
     row = before[-1] if before else None
-    return row if row and not isinstance(row.get("uid"), str) and _may_end(row, group[0]) else None
+    return row if row and not _another(row, uid) and _may_end(row, group[0]) else None
+
+
+def _another(row: Mapping[str, Any], uid: str | None) -> bool:
+    return uid is not None and isinstance(row.get("uid"), str)
 
 
 def _there_until(row: Mapping[str, Any]) -> Any:
@@ -163,7 +168,7 @@ def _tell(row: _Row, group: Sequence[_Row]) -> None:
     seen = row.get("last_seen_at")
     row["last_seen_at"] = max(seen, group[-1]["ts"]) if isinstance(seen, pd.Timestamp) else group[-1]["ts"]
     ends = [e for e in group if e["reason"] != _CREATED]
-    if not ends or row["outcome"] == "succeeded" or row.get("outcome_source") == "condition":
+    if not ends or row["outcome"] == "succeeded" or row.get("outcome_source") in {"condition", "event"}:
         return
     done = next((e for e in ends if e["reason"] == _COMPLETED), None)
     end = done or ends[0]
