@@ -145,6 +145,11 @@ def _json(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def fields(line: str) -> dict[str, Any] | None:
+    """Return the fields of a line that is one JSON object or logfmt and nothing else, None for any other."""
+    return _json(line) if line.lstrip()[:1] == "{" else _logfmt(line)
+
+
 def _plain(line: str) -> tuple[int, Own]:
     if found := _LOGRUS.match(line):
         return TEXT, _LOGRUS_SAYS[found[1]]

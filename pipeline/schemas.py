@@ -106,7 +106,7 @@ _ALL = [
         [("window_start", TS), ("window", STR), ("kind", STR), ("started", I64), ("finished", I64), ("failed", I64)]
         + [("failure_ratio", F64), ("manifest_unknown_lines", I64), ("cache_retrieval_lines", I64)]
         + [("build_ref_lines", I64), ("duration_p50_s", F64), ("duration_p95_s", F64), ("duration_max_s", F64)]
-        + [("backlog_max", I64), ("pending_max", I64), ("complete", BOOL)],
+        + [("backlog_max", I64), ("pending_max", I64), ("queue_max", F64), ("complete", BOOL)],
         order=("window_start", "window", "kind"),
         key=("window_start", "window", "kind"),
     ),
@@ -187,7 +187,11 @@ _ALL = [
         key=("ts", "metric", "namespace", "job_name", "reason"),
         internal=True,
     ),
+    # when Alertmanager was asked, and how many of the catalogue's alerts fired then
+    _table("alert_listings", [("ts", TS), ("alerts", I64)], order=("ts",), key=("ts",), internal=True),
     _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
+    # what the install's own query said of its queue, and which query that was
+    _table("queue_samples", [("ts", TS), ("value", F64), ("query", STR)], order=("ts",), key=("ts",), internal=True),
     _table(
         "pod_ends",
         [("completed_at", TS), ("namespace", STR), ("pod", STR), ("job_name", STR), ("job_uid", STR)],

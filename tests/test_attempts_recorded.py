@@ -18,9 +18,9 @@ from pipeline.lake.tables import union
 from pipeline.model import NS, Window
 from pipeline.signals import scraped
 from pipeline.signals.attempts import Evidence, reconstruct, upsert
-from pipeline.sources import kubectl, pods, prometheus
+from pipeline.sources import kubectl, pods, prometheus, shipped
 from pipeline.sources.prometheus import Series
-from tests import recorded
+from tests import recorded, shipping
 from tests.tables import lines
 
 RULES = catalog.load()
@@ -106,6 +106,29 @@ def keyed(found: pd.DataFrame) -> dict[tuple[str, pd.Timestamp], dict[str, Any]]
 
 def counts(found: pd.DataFrame) -> dict[str, int]:
     return {str(k): int(v) for k, v in found["outcome"].value_counts().items()}
+
+
+def shipped_as(*shapes: str) -> pa.Table:
+    """Return the recorded events as agents of these shapes ship them, each event by one or by all of them in turn."""
+    entries = [shipping.shipped(e, s) for e in recorded.load("events.json")["items"] for s in shapes]
+    return shipped.table(e for entry in entries if (e := shipped.event_of(entry, "namespace")))
+
+
+@pytest.mark.parametrize("shapes", [["alloy"], ["alloy-json"], ["exporter"], ["alloy", "exporter"], [*shipping.SHAPES]])
+@pytest.mark.parametrize("snapshots", [NO_SNAPSHOTS, SNAPSHOTS])
+def test_with_shipped_events_every_failure_is_known_too_even_without_uids(
+    shapes: list[str], snapshots: pa.Table
+) -> None:
+    found, known = keyed(put_together(events=shipped_as(*shapes), snapshots=snapshots)), truth()
+    assert found.keys() == known.keys()
+    failed = {k: r for k, r in found.items() if r["outcome"] == "failed"}
+    assert {k: r["ended_at"] for k, r in failed.items()} == {
+        k: r["ended_at"]
+        for k, r in keyed(attempts("scrapes", "events", "snapshots")).items()
+        if r["outcome"] == "failed"
+    }
+    assert len(failed) == 24
+    assert {r["end_uncertainty_s"] for r in failed.values()} == {0}
 
 
 @pytest.mark.parametrize("sources", [("scrapes", "events"), ("scrapes", "events", "snapshots")])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import pytest
 
 from pipeline import schemas
 from tests.lives import FAILED, JOB, RETRY, Life, event, events, every, one, outcomes, put_together, rows, said, scraped
-from tests.tables import at, line, lines
+from tests.tables import at, line, lines, table
 
 OTHER = "codex-k8s-mirror-node-22-5be0c1d4"
 
@@ -52,6 +54,28 @@ def test_events_without_uids_are_cut_at_each_end() -> None:
     lives = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:16:00", "failed")]
     told = events(lives).assign(object_uid=None)
     assert put_together(told=schemas.tidy("events", told))["ended_at"].tolist() == [at("09:14:58"), at("09:16:00")]
+
+
+RETRIED = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:16:00", "failed")]
+
+
+@pytest.mark.parametrize("uids", list(itertools.product([True, False, None], repeat=4)))
+def test_one_life_is_told_once_whichever_of_its_events_come_with_its_uid(uids: tuple[bool | None, ...]) -> None:
+    # True: by one agent with the uid, False: by one without, None: by both
+    told = schemas.rows_of(events(RETRIED))
+    with_uid = [e for e, known in zip(told, uids, strict=True) if known is not False]
+    without = [e | {"object_uid": None, "uid": None} for e, known in zip(told, uids, strict=True) if not known]
+    found = put_together(told=table("events", *with_uid, *without))
+    assert found["ended_at"].tolist() == [at("09:14:58"), at("09:16:00")]
+    assert found["created_at"].tolist() == [at("09:10:00"), at("09:15:02")]
+    expected = [f"uid-{n}" if any(k is not False for k in uids[2 * n : 2 * n + 2]) else None for n in (0, 1)]
+    assert [u if isinstance(u, str) else None for u in found["uid"]] == expected
+
+
+def test_a_life_without_an_end_is_over_where_the_next_begins() -> None:
+    made = [event("09:10:00", "SuccessfulCreate"), event("09:20:00", "SuccessfulCreate")]
+    found = put_together(told=table("events", *made, event("09:25:00", "BackoffLimitExceeded")))
+    assert outcomes(found) == ["superseded", "failed"]
 
 
 def test_a_success_that_only_an_event_tells_may_have_been_a_second_earlier() -> None:

@@ -30,6 +30,7 @@ PLACEHOLDERS = {
     "lines_counted": {"at", "range", "selector"},
     "job_samples_counted": {"namespace_label", "namespaces", "range"},
     "pod_ends": {"namespace_label", "namespaces", "range"},
+    "queue_samples": {"query", "range", "step"},
     "samples_counted": {"samples"},
     "series_counted": {"series"},
     "job_samples": {"namespace_label", "namespaces", "range"},

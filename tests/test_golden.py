@@ -23,7 +23,7 @@ from pipeline.signals.golden import (
     touching,
     worst_windows,
 )
-from tests.tables import DAY, KINDS, WHOLE, at, attempt, attempts, line, lines, ns, span
+from tests.tables import DAY, KINDS, WHOLE, at, attempt, attempts, line, lines, ns, span, table
 
 ONE = ("build",)
 COUNTS = ["started", "finished", "failed"]
@@ -415,3 +415,34 @@ def test_a_hole_hides_exactly_the_windows_that_it_overlaps(ran: pd.DataFrame, st
     assert (holed["complete"] == ~((begins < hole.end) & (begins + steps > hole.start))).all()
     seen = holed["complete"].to_numpy(bool)
     pd.testing.assert_frame_equal(holed[seen], whole[seen])
+
+
+def test_the_queue_is_the_most_of_each_window_and_unknown_without_a_sample() -> None:
+    asked = [("08:59:59", 9.0), ("09:00", 1.0), ("09:07", 4.5), ("09:14:59", 2.0), ("09:15", 3.0), ("10:00", 0.0)]
+    queue = table("queue_samples", *({"ts": at(t), "value": v, "query": "q"} for t, v in asked))
+    got = golden_signals(attempts(), lines(), DAY, {}, KINDS, queue)
+    assert [_row(got, t, kind="all")["queue_max"] for t in ("08:45", "09:00", "09:15", "10:00")] == [9.0, 4.5, 3.0, 0.0]
+    assert [_row(got, t, "1h", "all")["queue_max"] for t in ("08:00", "09:00")] == [9.0, 4.5]
+    assert pd.isna(_row(got, "09:30", kind="all")["queue_max"])
+    assert got.loc[got["kind"] != "all", "queue_max"].isna().all()
+    assert got["queue_max"].notna().sum() == 7
+    assert golden_signals(attempts(), lines(), DAY, {}, KINDS)["queue_max"].isna().all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.dictionaries(st.integers(-60, 1500), st.integers(0, 99), max_size=20))
+def test_an_hours_queue_is_the_most_of_its_quarters(minutes: dict[int, int]) -> None:
+    rows = [{"ts": pd.Timestamp(DAY.start + m * 60 * NS, tz="UTC"), "value": float(v)} for m, v in minutes.items()]
+    queue = table("queue_samples", *rows)
+    got = golden_signals(attempts(), lines(), DAY, {}, ONE, queue)
+    found = got[got["kind"] == "all"].assign(hour=got["window_start"].dt.floor("h"))
+    quarters = found[found["window"] == "15m"].groupby("hour")["queue_max"].max()
+    hours = found[found["window"] == "1h"].set_index("hour")["queue_max"]
+    pd.testing.assert_series_equal(quarters, hours)
+    total = day_totals(attempts(), lines(), DAY, {}, ONE, queue)["all"]
+    assert total["queue_max"] == max((v for m, v in minutes.items() if 0 <= m < 1440), default=None)
+    assert total["queue_complete"] == bool(found["queue_max"].notna().all())
+
+
+def test_a_queue_that_nobody_asked_for_is_in_no_total() -> None:
+    assert "queue_max" not in day_totals(attempts(), lines(), DAY, {}, ONE)["all"]

@@ -434,3 +434,16 @@ def test_parameters_go_with_every_query() -> None:
     client = Prometheus(Answers(answer, "prometheus"), {"dedup": "false"})
     assert list(client.series(QUERY, HOUR)) == []
     assert [form["dedup"] for form in asked] == ["false", "false"]
+
+
+def test_a_queue_is_one_series_of_numbers() -> None:
+    def made(*series: tuple[Labels, Samples]) -> list[tuple[int, float, str]]:
+        found = prometheus.queue_samples(FakePrometheus(series).client().series(QUERY, HOUR), "q1")
+        return [(r["ts"].value - START, r["value"], r["query"]) for r in found.to_pylist()]
+
+    assert made() == []
+    samples = [(0, "3"), (15_000, "NaN"), (30_000, "+Inf"), (45_000, "4.5")]
+    assert made(({}, samples)) == [(0, 3.0, "q1"), (45 * NS, 4.5, "q1")]
+    with pytest.raises(SourceError, match="several series") as caught:
+        made(({"pod": "a"}, [(0, "1")]), ({"pod": "b"}, [(0, "1")]))
+    assert "sum(" in caught.value.fix

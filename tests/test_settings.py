@@ -285,6 +285,7 @@ _SECRETS = {
     "AISLOT_LOKI__HEADERS": f'{{"Authorization": "{SECRET}"}}',
     "AISLOT_LOKI__URL": f"https://me:{SECRET}@loki/x",
     "AISLOT_PROMETHEUS__URL": f"http://me:{SECRET}@prometheus:9090",
+    "AISLOT_ALERTMANAGER__URL": f"http://me:{SECRET}@alertmanager:9093",
     "AISLOT_GITHUB__TOKEN": SECRET,
     "AISLOT_GITHUB__API_URL": f"https://{SECRET}@ghe/api/v3",
     "AISLOT_REDACTION__KEY": SECRET,
@@ -363,6 +364,8 @@ def test_sections_made_by_hand_keep_the_same_rules() -> None:
     assert (made.url, made.username, made.password) == ("http://host", "me", "pw")
     with pytest.raises(ValueError, match="selectors"):
         Loki(selectors=())
+    with pytest.raises(ValueError, match="selectors choose streams"):
+        Loki(events='{job="events"} |= "Job"')
     assert GitHub().token == ""
 
 

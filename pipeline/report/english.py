@@ -180,6 +180,9 @@ PROOF_SEEN = "{evaluations} {method}: nothing was seen to fire"
 PROOF_QUIET = "{evaluations} {method}: nothing fired"
 PROOF_NO_RULES = "no rule is evaluated there, so no alert could fire; {evaluations} {method}"
 PROOF_EVENTS = "{lists} by {method}"
+PROOF_LISTED = "{listed} fired as Alertmanager was asked, which keeps no history: nothing is called missed"
+PROOF_SHIPPED = "{lines} lines of {counted} counted by Loki ({others} no events, {elsewhere} of other namespaces)"
+PROOF_UNPROVEN = "; whether their agent ran all the time nobody tells, so no verdict hangs on them"
 PROOF_UNJUDGED = "; nobody pulls them hourly, so no verdict hangs on them"
 PROOF_COMMENTS = "{comments} on {pages}"
 PROOF_SAVED = "{comments}, saved with the dump"
@@ -210,6 +213,7 @@ SIGNALS = {
     "errors": ("Errors", "build, mirror, failed of finished"),
     "latency": ("Latency", "{form} of builds{seen}{n}"),
     "backlog": ("Backlog", "not finished, most{at}{pending}"),
+    "queue": ("Queue", "the runtime's own, most{at}"),
 }
 KIND_SIGNAL = "failed of finished"
 OF_N, SEEN_ONLY = ", n = {n}", " seen"

@@ -57,7 +57,19 @@ def signals(data: ReportData) -> list[Signal]:
     out += [_signal(data, kind, kind, "failed", _share, "pt") for kind in other_kinds(data)]
     out += [_rule_signal(data, e) for e in data.expected if e["measure"] != "recovery"]
     out.append(_signal(data, "latency", "build", "duration_max_s", _latency, "%"))
-    return [*out, _signal(data, "backlog", "all", "backlog_max", _count, "")]
+    out.append(_signal(data, "backlog", "all", "backlog_max", _count, ""))
+    return [*out, *([_queue_signal(data)] if "queue_max" in data.totals["all"] else [])]
+
+
+def _queue_signal(data: ReportData) -> Signal:
+    """Return the runtime's own queue, of a day on which it was asked for."""
+    of_days = [(h["totals"] or {}).get("all", {}) for h in data.history]
+    now, *past = [
+        None if unknown(t.get("queue_max")) else Figure("count", t["queue_max"], whole=bool(t["queue_complete"]))
+        for t in (data.totals["all"], *of_days)
+    ]
+    rows = data.golden[(data.golden["window"] == "15m") & (data.golden["kind"] == "all")]
+    return _row("queue", now, past, "", [None if unknown(v) else float(v) for v in rows["queue_max"]])
 
 
 def _signal(data: ReportData, name: str, group: str, column: str, make: Any, unit: str) -> Signal:

@@ -26,7 +26,10 @@ def summary(data: ReportData) -> dict[str, Any]:
         "made_at": instant_text(data.made_at // NS * NS),
         "verdict": data.verdict,
         "reasons": [plain(dict(r)) for r in data.reasons],
-        "data": {n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s) for n in _SOURCES},
+        "data": {
+            n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s)
+            for n in dict.fromkeys([*_SOURCES, *(c.source for c in data.coverage)])
+        },
         "golden": {k: plain(dict(v)) for k, v in data.totals.items()},
         "signals": [_signal(data, s) for s in figures.signals(data)],
         "thresholds": [_rule(e) for e in data.expected],

@@ -75,9 +75,13 @@ _SELECTOR = re.compile(rf"\s*\{{{_MATCHER}(?:,{_MATCHER})*,?\s*\}}\s*")
 
 @dataclass(frozen=True)
 class Loki(Server):
-    """Where the logs come from; `daily` counts the days of `audit` before its own again, in search of late lines."""
+    """Where the logs come from; `daily` counts the days of `audit` before its own again, in search of late lines.
+
+    `events` chooses the streams of an agent that ships Kubernetes events; empty: none does.
+    """
 
     selectors: tuple[str, ...] = ('{namespace="codex-k8s-prod"}',)
+    events: str = ""
     workers: int = 4
     settle: Seconds = Seconds(900.0)
     audit: Seconds = Seconds(7 * 86400.0)
@@ -87,7 +91,7 @@ class Loki(Server):
         super().__post_init__()
         if not self.selectors:
             raise ValueError("selectors must name at least one stream")
-        for selector in self.selectors:
+        for selector in (*self.selectors, *([self.events] if self.events else [])):
             if not _SELECTOR.fullmatch(selector):
                 raise ValueError(
                     f'selectors choose streams, {{name="value"}} and nothing behind the brace (every line is kept): '
@@ -100,7 +104,8 @@ class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
     `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export.
+    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export. `queue_query` is the PromQL of
+    the runtime's queue, one series, asked for every `queue_step`; empty: there is none.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)
@@ -108,6 +113,18 @@ class Prometheus(Server):
         default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
     )
     export: bool = False
+    queue_query: str = ""
+    queue_step: Seconds = Seconds(15.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queue_step < 1:
+            raise ValueError("queue_step must be a second at least")
+
+
+@dataclass(frozen=True)
+class Alertmanager(Server):
+    """Where to ask what fires now, beside Prometheus's history of alerts or in its place."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +263,7 @@ class Settings:
 
     loki: Loki = field(default_factory=Loki)
     prometheus: Prometheus = field(default_factory=Prometheus)
+    alertmanager: Alertmanager = field(default_factory=Alertmanager)
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
     github: GitHub = field(default_factory=GitHub)
     lake: Lake = field(default_factory=Lake)

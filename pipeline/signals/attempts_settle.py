@@ -70,7 +70,7 @@ def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
         first = group[0]
         uid = first["object_uid"] if isinstance(first["object_uid"], str) else None
         same_name = names.setdefault((first["namespace"], first["object_name"]), [])
-        row = uid_of.get(uid) or _attempt_of_events(same_name, group)
+        row = uid_of.get(uid) or _attempt_of_events(same_name, group, uid)
         if row is None:
             row = {"namespace": first["namespace"], "job_name": first["object_name"], "created_at": first["ts"]}
             row |= {"source": "events", "outcome": "running", "outcome_source": None}
@@ -83,15 +83,33 @@ def by_events(attempts: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_uid(told: pd.DataFrame) -> Iterable[list[_Row]]:
-    """Return the events of each job in time order; without uids a job's events go up to one that tells its end."""
+    """Return the events of each job in time order.
+
+    One without a uid (some agents drop it) is of the life that its name has then: from the event that begins it, or the
+    first after an end, to the one that tells its end. One that another agent tells with its uid is there once.
+    """
     groups: dict[Any, list[_Row]] = {}
-    ends: dict[Any, int] = {}
-    for e in schemas.rows_of(told.sort_values(["ts", "namespace", "object_name", "reason"], kind="stable")):
-        name = (e["namespace"], e["object_name"])
-        key = e["object_uid"] if isinstance(e["object_uid"], str) else (*name, ends.get(name, 0))
+    alive: dict[Any, Any] = {}  # by name: the group that an event without a uid belongs to
+    for n, e in enumerate(schemas.rows_of(_each_once(told))):
+        name, began = (e["namespace"], e["object_name"]), e["reason"] == _CREATED
+        key = e["object_uid"] if isinstance(e["object_uid"], str) else alive.get(name)
+        if not isinstance(e["object_uid"], str) and (key is None or (began and _began(groups[key]))):
+            key = n
         groups.setdefault(key, []).append(e)
-        ends[name] = ends.get(name, 0) + (e["reason"] != _CREATED)
+        alive[name] = key if began else None
     return groups.values()
+
+
+def _began(group: Sequence[_Row]) -> bool:
+    return any(e["reason"] == _CREATED for e in group)
+
+
+def _each_once(told: pd.DataFrame) -> pd.DataFrame:
+    """Return events in time order, of those that differ in their uids alone one: that with the job's, if any has."""
+    same = ["ts", "namespace", "object_name", "reason"]
+    in_order = told.sort_values([*same, "object_uid"], kind="stable")
+    known = in_order.groupby(same, dropna=False)["object_uid"].transform("count") > 0
+    return in_order[in_order["object_uid"].notna() | (~known & ~in_order.duplicated(same))]
 
 
 def _by_name(rows: Iterable[_Row], *keys: str) -> dict[tuple[Any, ...], list[_Row]]:
@@ -105,18 +123,23 @@ def _creation(row: Mapping[str, Any]) -> Any:
     return row["created_at"]
 
 
-def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row]) -> _Row | None:
+def _attempt_of_events(same_name: Sequence[_Row], group: Sequence[_Row], uid: str | None) -> _Row | None:
     """Return the attempt that a job's events are about: the one that was there as its pod was made, else as it ended.
 
-    Of one name there is one job at a time, so what was seen on both sides of an instant was there at it.
+    Of one name there is one job at a time, so what was seen on both sides of an instant was there at it. One whose uid is
+    known is another job than that of events with a uid of their own.
     """
     made = next((e["ts"] for e in group if e["reason"] == _CREATED), None)
     if made is not None:
         there = [r for r in same_name if r["created_at"] <= made + ONE_SECOND and made <= _there_until(r)]
-        return there[-1] if there and not isinstance(there[-1].get("uid"), str) else None
+        return there[-1] if there and not _another(there[-1], uid) else None
     before = [r for r in same_name if r["created_at"] < group[0]["ts"]]
     row = before[-1] if before else None
-    return row if row and not isinstance(row.get("uid"), str) and _may_end(row, group[0]) else None
+    return row if row and not _another(row, uid) and _may_end(row, group[0]) else None
+
+
+def _another(row: Mapping[str, Any], uid: str | None) -> bool:
+    return uid is not None and isinstance(row.get("uid"), str)
 
 
 def _there_until(row: Mapping[str, Any]) -> Any:
@@ -145,7 +168,7 @@ def _tell(row: _Row, group: Sequence[_Row]) -> None:
     seen = row.get("last_seen_at")
     row["last_seen_at"] = max(seen, group[-1]["ts"]) if isinstance(seen, pd.Timestamp) else group[-1]["ts"]
     ends = [e for e in group if e["reason"] != _CREATED]
-    if not ends or row["outcome"] == "succeeded" or row.get("outcome_source") == "condition":
+    if not ends or row["outcome"] == "succeeded" or row.get("outcome_source") in {"condition", "event"}:
         return
     done = next((e for e in ends if e["reason"] == _COMPLETED), None)
     end = done or ends[0]

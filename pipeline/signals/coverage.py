@@ -92,7 +92,7 @@ def _of(what: str, usual_source: str, records: Sequence[PullRecord], window: Win
         if asked and not records and what != "events":  # nobody promises to pull Kubernetes events
             return Coverage(what, usual_source, True, False, 0, [window], {"error": "not asked about this day"})
         return Coverage(what, usual_source, False, None, 0, (), {}, merge(r.window for r in in_order))
-    gaps = subtract(window, _whole(what, real))
+    gaps = subtract(window, whole(what, real))
     latest = _latest(real, window)
     unsure = any(r.complete is None for r in latest)
     # nobody promises to pull Kubernetes events hourly: holes there are said, and no verdict hangs on them
@@ -101,12 +101,13 @@ def _of(what: str, usual_source: str, records: Sequence[PullRecord], window: Win
     return Coverage(what, real[-1].source, True, complete, rows, gaps, _proof(latest), merge(r.window for r in real))
 
 
-def _whole(what: str, records: Sequence[PullRecord]) -> list[Window]:
+def whole(what: str, records: Sequence[PullRecord]) -> list[Window]:
     """Return the parts of which the records, oldest first, say that everything is known.
 
     What was once known whole of jobs, alerts, events or issues is in the lake and stays known. Of logs the later answer
     of the same source stands: a server may come to count more lines than it had, and what still moves is not whole.
     """
+    records = [r for r in records if r.proof.get("configured", True)]
     if what != "logs":
         return [p for r in records for p in subtract(_past(r), r.gaps)]
     known: dict[str, list[Window]] = {}

@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline import schemas
 from pipeline.model import DAY_NS, NS, Window, merge
 from pipeline.signals.alerts import Expected
-from pipeline.signals.intervals import Flags, Instants, most_alive, nanoseconds, wilson
+from pipeline.signals.intervals import Flags, Floats, Instants, most_alive, nanoseconds, wilson
 
 WINDOWS = {"15m": 900 * NS, "1h": 3600 * NS}
 SIGNATURES = {
@@ -27,6 +27,7 @@ SIGNATURES = {
 ALL = "all"
 _JOB_COLUMNS = ["started", "finished", "failed", "failure_ratio", "duration_p50_s", "duration_p95_s", "duration_max_s"]
 _JOB_COLUMNS += ["backlog_max", "pending_max"]
+_FLAGS = ["complete", "lines_complete", "queue_complete"]
 _UNTIMED = ("events", "logs")  # sources that do not tell when an attempt started
 _FOREVER = np.iinfo(np.int64).max
 
@@ -37,13 +38,15 @@ def golden_signals(
     day: Window,
     gaps: Mapping[str, Sequence[Window]],
     kinds: Sequence[str],
+    queue: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return `golden` of a day: a row for every 15 min and 1 h window and every kind, and `all` of them together.
 
     `attempts` are all that touch the day; `lines` have `ts`, `signatures`, `kind` (of their job). Where a hole of the
-    jobs or of the logs overlaps a window, its job columns, or its line counts, are null.
+    jobs or of the logs overlaps a window, its job columns, or its line counts, are null. `queue` are `queue_samples`,
+    None where nobody asked: `queue_max` is the most of a window, of all kinds together, null without a sample.
     """
-    parts = [_windowed(attempts, lines, day, name, gaps, kinds) for name in WINDOWS]
+    parts = [_windowed(attempts, lines, day, name, gaps, kinds, queue) for name in WINDOWS]
     return schemas.tidy("golden", pd.concat(parts, ignore_index=True))
 
 
@@ -53,11 +56,13 @@ def day_totals(
     day: Window,
     gaps: Mapping[str, Sequence[Window]],
     kinds: Sequence[str],
+    queue: pd.DataFrame | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the day's sums for `build+mirror`, `all` and every kind, as the report's headline shows them.
 
     They count every attempt seen; `complete` and `lines_complete` tell whether that is all (false: a lower bound); line
-    counts are null without logs. `failure_low_ratio` to `failure_high_ratio` is the 95 % Wilson interval.
+    counts are null without logs. `failure_low_ratio` to `failure_high_ratio` is the 95 % Wilson interval. `queue_max` of
+    `all` is there where somebody asked, `queue_complete` tells whether every 15 min have a sample.
     """
     grid = np.array([[day.start, day.end]], np.int64)
     groups = {"build+mirror": [k for k in ("build", "mirror") if k in kinds], ALL: list(kinds)} | {
@@ -76,6 +81,9 @@ def day_totals(
         between = wilson(row["failed"], row["finished"]) or (None, None)
         row |= {"failure_low_ratio": between[0], "failure_high_ratio": between[1]}
         out[name] = row | {"complete": _whole(gaps, "jobs"), "lines_complete": _whole(gaps, "logs")}
+    if queue is not None:
+        whole = bool(np.isfinite(_most(queue, _grid(day, "15m"))).all())
+        out[ALL] |= {"queue_max": _plain(_most(queue, grid)[0]), "queue_complete": whole}
     return out
 
 
@@ -87,7 +95,7 @@ def medians(history: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> dict[s
     known = [h for h in history if h]
     out: dict[str, dict[str, float]] = {}
     for group in dict.fromkeys(g for h in known for g in h):
-        rows = pd.DataFrame([h[group] for h in known if group in h]).drop(columns=["complete", "lines_complete"])
+        rows = pd.DataFrame([h[group] for h in known if group in h]).drop(columns=_FLAGS, errors="ignore")
         middle = rows.apply(pd.to_numeric).median().dropna()
         out[group] = {str(name): float(value) for name, value in middle.items()}
     return out
@@ -120,10 +128,10 @@ def _windowed(
     name: str,
     gaps: Mapping[str, Sequence[Window]],
     kinds: Sequence[str],
+    queue: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    step = WINDOWS[name]
-    starts = np.arange(day.start, day.end, step, dtype=np.int64)
-    grid = np.stack([starts, starts + step], axis=1)
+    grid = _grid(day, name)
+    queued = np.full(len(grid), np.nan) if queue is None else _most(queue, grid)
     unknown_jobs, unknown_lines = (_overlapped(grid, gaps.get(what, [day])) for what in ("jobs", "logs"))
     parts = []
     for kind in [ALL, *kinds]:
@@ -133,9 +141,23 @@ def _windowed(
         part["failure_ratio"] = (part["failed"] / part["finished"]).where(part["finished"] > 0)
         part[_JOB_COLUMNS] = part[_JOB_COLUMNS].mask(pd.Series(unknown_jobs))
         part[list(SIGNATURES)] = part[list(SIGNATURES)].mask(pd.Series(unknown_lines))
-        part["window_start"] = pd.to_datetime(starts, utc=True)
+        part["window_start"] = pd.to_datetime(grid[:, 0], utc=True)
+        part["queue_max"] = queued if kind == ALL else np.nan
         parts.append(part.assign(window=name, kind=kind, complete=~unknown_jobs))
     return pd.concat(parts, ignore_index=True)
+
+
+def _grid(day: Window, name: str) -> np.ndarray[Any, Any]:
+    starts = np.arange(day.start, day.end, WINDOWS[name], dtype=np.int64)
+    return np.stack([starts, starts + WINDOWS[name]], axis=1)
+
+
+def _most(queue: pd.DataFrame, grid: np.ndarray[Any, Any]) -> Floats:
+    """Return the highest sample of each window, NaN where there is none."""
+    cut = np.searchsorted(grid[:, 0], nanoseconds(queue["ts"]), "right") - 1
+    inside = (cut >= 0) & (nanoseconds(queue["ts"]) < grid[-1, 1])
+    most: Floats = queue.loc[inside, "value"].groupby(cut[inside]).max().reindex(range(len(grid))).to_numpy(float)
+    return most
 
 
 def _counts(attempts: pd.DataFrame, lines: pd.DataFrame, grid: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _POD_OF_DEPLOYMENT = re.compile(r"-(?:[b-df-hj-np-tv-z]{8,10}|(?=[a-z]*[0-9])[a-
 _KEPT_LABELS = ("codex-k8s.dev/", "app.kubernetes.io/")
 _ANSWER = "what kubectl answered"
 _AGAIN = "record it again"
-_UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
 _LARGEST_COUNT = 2**31
 _EVENT_LIFE_NS = 3600 * NS  # the API server's default --event-ttl
 
@@ -187,7 +187,7 @@ def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs", t
         try:
             found.append(_job(job))
             newest = max([newest, *_instants_of(job, found[-1])])
-        except _UNREADABLE as e:
+        except UNREADABLE as e:
             raise SourceError(f"{where} holds a job that cannot be read: {_said(e)}", _AGAIN) from e
     for row in found:
         row["snapshot_at"] = newest
@@ -231,14 +231,14 @@ def events(found: Iterable[Mapping[str, Any]], where: str = "a list of events") 
     seen = []
     for e in found:
         try:
-            seen.append(_event(e))
-        except _UNREADABLE as error:
+            seen.append(event_row(e))
+        except UNREADABLE as error:
             raise SourceError(f"{where} holds an event that cannot be read: {_said(error)}", _AGAIN) from error
     return rows.table("events", seen)
 
 
-def _event(e: Mapping[str, Any]) -> dict[str, Any]:
-    """Read an event. A `deprecated…` field is what events.k8s.io calls the field of v1."""
+def event_row(e: Mapping[str, Any]) -> dict[str, Any]:
+    """Read an event. A `deprecated…` field is what events.k8s.io calls the field of v1. Raises what `UNREADABLE` lists."""
     about, series, meta = e.get("involvedObject") or e.get("regarding") or {}, e.get("series") or {}, e["metadata"]
     last = e.get("lastTimestamp") or e.get("deprecatedLastTimestamp") or series.get("lastObservedTime")
     first = e.get("eventTime") or e.get("firstTimestamp") or e.get("deprecatedFirstTimestamp")

@@ -199,6 +199,23 @@ def scrapes(found: Iterator[Series]) -> pa.Table:
     return pa.table({c: pa.array(v, schemas.TABLES["scrapes"].schema.field(c).type) for c, v in rows.items()})
 
 
+def queue_samples(found: Iterator[Series], query: str) -> pa.Table:
+    """Turn the one series of a queue's query into `queue_samples`; what is no number is no sample.
+
+    Raises SourceError where there are several series: which one is meant, or whether they add up, nobody can tell.
+    """
+    series = list(found)
+    if len({tuple(sorted(s.labels.items())) for s in series}) > 1:
+        raise SourceError(
+            "prometheus.queue_query gives several series", "write it so that it gives one: sum(…), max(…)"
+        )
+    at = np.concatenate([s.at for s in series]) if series else np.array([], np.int64)
+    value = np.concatenate([s.values for s in series]) if series else np.array([], np.float64)
+    known = np.isfinite(value)
+    rows = {"ts": at[known] * _MS, "value": value[known], "query": [query] * int(known.sum())}
+    return pa.table({c: pa.array(v, schemas.TABLES["queue_samples"].schema.field(c).type) for c, v in rows.items()})
+
+
 def instants(found: Iterator[Series]) -> list[int]:
     """Return every instant at which any of the series has a sample, sorted, in ns."""
     at = [s.at for s in found]
@@ -299,5 +316,6 @@ def _refused(reply: Reply) -> SourceError:
     if reply.status == 503:  # noqa: PLR2004 - HTTP's Service Unavailable
         return Transient(f"HTTP {reply.status}: {said}", retry_after_s=retry_after_s(reply.headers))
     return SourceError(
-        f"Prometheus refused the query: HTTP {reply.status}: {said}", "check kubernetes.namespaces and catalogue.files"
+        f"Prometheus refused the query: HTTP {reply.status}: {said}",
+        "check kubernetes.namespaces, catalogue.files and prometheus.queue_query",
     )

@@ -19,7 +19,7 @@ from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
-from pipeline.signals import coverage, failures, golden, incidents, levels, pages, scraped, slo
+from pipeline.signals import coverage, failures, golden, incidents, levels, listings, pages, scraped, slo
 from pipeline.signals.alerts import Expected
 from pipeline.signals.slo import LeftOut
 from pipeline.signals.verdict import Verdict, verdict
@@ -164,7 +164,7 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     found = found[~spoken_of_again].reset_index(drop=True)
     others = [f[~f["failure_id"].isin(found["failure_id"])] for f in (earlier, later)]
     tolerance = settings.alerts.tolerance
-    fired = read("alerts", past.widen(0, ns(tolerance)))
+    fired = listings.each_once(read("alerts", past.widen(0, ns(tolerance))), tolerance)
     failed = schemas.tidy("failures", pd.concat([found, *others]))
     entries = promises.exclusions(ctx)
     watch = promises.watch(ctx, date, failed, ahead.end)
@@ -182,13 +182,14 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     touched = begun[~(begun["ended_at"] <= _at(day.start))]
     compared = compare(ctx, day, every, lines, found, cases)
     over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
+    queue = read("queue_samples", day) if any("queue" in c.proof for c in known) else None
     return Day(
         date=date,
         window=day,
         attempts=touching,
         lines=in_day,
-        golden=golden.golden_signals(touching, signed_in_day, day, gaps, kinds),
-        totals=golden.day_totals(touching, signed_in_day, day, gaps, kinds),
+        golden=golden.golden_signals(touching, signed_in_day, day, gaps, kinds, queue),
+        totals=golden.day_totals(touching, signed_in_day, day, gaps, kinds, queue),
         failures=found,
         earlier=earlier,
         incidents=touched,

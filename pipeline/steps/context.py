@@ -67,6 +67,12 @@ class Context:
         where = endpoint(server, "prometheus")
         return Door("prometheus", where, self._policy(server.timeout), retries=self.retries)
 
+    def alertmanager(self) -> Door:
+        """Return the door to Alertmanager."""
+        server = self.settings.alertmanager
+        where = endpoint(server, "alertmanager")
+        return Door("alertmanager", where, self._policy(server.timeout), retries=self.retries)
+
     def github(self) -> Door:
         """Return the door to GitHub."""
         server = self.settings.github

@@ -18,7 +18,7 @@ from pipeline import loglines
 from pipeline.model import DAY_NS, NS, PullRecord, Window, day_of, instant_text, merge
 from pipeline.sources.loki import plan
 from pipeline.sources.loki.answers import Int64s, Limits
-from pipeline.sources.loki.client import DEFAULT_LIMIT, STEP_NS, Loki
+from pipeline.sources.loki.client import STEP_NS, Loki
 from pipeline.sources.loki.reading import Part, Reader
 from pipeline.sources.loki.streams import Streams
 from pipeline.steps.context import Context, ns
@@ -27,7 +27,6 @@ from pipeline.steps.log_counts import DayCounts, Hour
 
 _AHEAD = 1  # answers that wait for their turn: more is memory, fewer is workers that wait
 _EDGE = -1  # a task about an edge comes before the slices that begin there
-_LARGEST = 50_000  # entries of an answer, however many more the server would give
 _METHOD = "count, fetch, reconcile"
 
 
@@ -99,7 +98,7 @@ class DayOfLogs:
         self._conclude(late, gone)
 
     def _read(self) -> Iterator[CellResult]:
-        limit, largest = self._limit()
+        limit, largest = self._source.lokis[0].sizes(self._source.limits)
         readers = self._readers(limit, largest)
         waiting = deque(self._hours)
         with contextlib.ExitStack() as undo:
@@ -119,12 +118,6 @@ class DayOfLogs:
         records.put_recount("logs", date, {"at": instant_text(self._ctx.now), "late": late, "gone": gone})
         if late and records.day(date) is not None:
             records.put_restated(date, {"at": instant_text(self._ctx.now), "late": late})
-
-    def _limit(self) -> tuple[int, int]:
-        """Return how many entries to ask for at once, and the most that the server gives."""
-        told = self._source.limits.entries
-        most = (self._source.lokis[0].largest() if told is None else told) or _LARGEST
-        return min(DEFAULT_LIMIT, most), min(_LARGEST, most)
 
     def _readers(self, limit: int, largest: int) -> list[Reader]:
         readers: list[Reader] = []

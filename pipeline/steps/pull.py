@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.errors import AislotError, SourceError, UsageError, worst
 from pipeline.lake.records import Records
 from pipeline.model import PullRecord, Window, day_of, instant_text, merge, subtract
+from pipeline.settings import Settings
 from pipeline.steps.context import Context, seconds_text, shown
 
 _NAMED = 3
@@ -100,21 +101,33 @@ Ask = Callable[[Context, Window], Sequence[PullRecord]]
 
 
 def configured(ctx: Context, what: str) -> list[tuple[str, Ask]]:
-    """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others."""
+    """List who answers: kubectl stands in for Loki and Prometheus; its events and comments count beside all others.
+
+    Events are one question, whoever tells them: what is known of them is kept under one name.
+    """
     settings = ctx.settings
     dump = settings.kubernetes.dump
     kube = bool(dump or settings.kubernetes.live)
     servers: dict[str, tuple[str, tuple[str, Ask]]] = {
         "logs": (settings.loki.url, ("loki", _logs)),
         "jobs": (settings.prometheus.url, ("prometheus", _prometheus("jobs"))),
-        "alerts": (settings.prometheus.url, ("prometheus", _prometheus("alerts"))),
+        "alerts": _alerts_of(settings),
         "issues": (settings.github.repository, ("github", _issues)),
     }
     address, asked = servers.get(what, ("", None))
-    stand_in = kube and what in {"logs", "jobs", "events"}
+    if what == "events":
+        return [("kubernetes", _events)] if kube or (settings.loki.url and settings.loki.events) else []
+    stand_in = kube and what in {"logs", "jobs"}
     chosen = [asked] if address and asked else [("kubernetes", _kubectl(what))] if stand_in else []
     saved = what == "issues" and dump and any(Path(dump).glob("comments*.json"))
     return chosen + ([("github", _kubectl("comments"))] if saved else [])
+
+
+def _alerts_of(settings: Settings) -> tuple[str, tuple[str, Ask]]:
+    """Return who tells what fired: Alertmanager beside Prometheus is one question with it."""
+    source = "prometheus" if settings.prometheus.url or not settings.alertmanager.url else "alertmanager"
+    ask = _alertmanager if settings.alertmanager.url else _prometheus("alerts")
+    return settings.prometheus.url or settings.alertmanager.url, (source, ask)
 
 
 # Each source is loaded when it is asked: a pull of logs, the most frequent one, needs no pandas.
@@ -129,14 +142,26 @@ def _prometheus(what: str) -> Ask:
     return ask
 
 
+def _alertmanager(ctx: Context, window: Window) -> Sequence[PullRecord]:
+    from pipeline.steps import pull_alertmanager
+
+    return pull_alertmanager.alerts(ctx, window)
+
+
 def _kubectl(what: str) -> Ask:
     def ask(ctx: Context, window: Window) -> Sequence[PullRecord]:
         from pipeline.steps import pull_dump as kubectl
 
-        asks = {"logs": kubectl.logs, "jobs": kubectl.jobs, "events": kubectl.events, "comments": kubectl.comments}
+        asks = {"logs": kubectl.logs, "jobs": kubectl.jobs, "comments": kubectl.comments}
         return asks[what](ctx, window)
 
     return ask
+
+
+def _events(ctx: Context, window: Window) -> Sequence[PullRecord]:
+    from pipeline.steps import pull_events
+
+    return pull_events.events(ctx, window)
 
 
 def _issues(ctx: Context, window: Window) -> Sequence[PullRecord]:
@@ -166,12 +191,32 @@ def _summary(ctx: Context, what: str, records: Sequence[PullRecord]) -> str:
         counted = sum(r.proof.get("counted", 0) for r in records)
         text += f"   {sum(r.proof.get('reconciled', 0) for r in records):,} of {counted:,} counted by Loki"
         text += "".join(_recounted(ctx, records))
+    if what == "events":
+        text += _shipped(records)
+    if what == "alerts" and any("listed" in r.proof for r in records):
+        listed, suppressed = (records[-1].proof[key] for key in ("listed", "suppressed"))
+        text += f"   {listed} listed by Alertmanager now" + (
+            f", {suppressed} silenced or inhibited" if suppressed else ""
+        )
     if what == "jobs":
         scrapes = Counter[str]()
         for r in records:
             scrapes.update({k: int(r.proof[k]) for k in ("scrapes", "expected") if r.proof.get(k) is not None})
         text += f"   {scrapes['scrapes']:,} of {scrapes['expected']:,} scrapes" if scrapes else ""
-    return text + missing("; incomplete: ", [g for r in records for g in r.gaps])
+        queue = [r.proof["queue"] for r in records if "queue" in r.proof]
+        text += f"; {sum(queue):,} samples of the queue" if any(queue) else ""
+        text += "; no sample of the queue: check prometheus.queue_query" if queue and not any(queue) else ""
+    return text + missing("; incomplete: ", [g for r in records if r.complete is not None for g in r.gaps])
+
+
+def _shipped(records: Sequence[PullRecord]) -> str:
+    """Say what the lines were that an agent shipped to Loki, where one does."""
+    of = {key: sum(r.proof.get(key, 0) for r in records) for key in ("lines", "counted", "others", "elsewhere")}
+    if not any("counted" in r.proof for r in records):
+        return ""
+    text = f"   {of['lines']:,} lines of {of['counted']:,} counted by Loki"
+    text += f"; {of['others']:,} are no events" if of["others"] else ""
+    return text + (f"; {of['elsewhere']:,} of other namespaces" if of["elsewhere"] else "")
 
 
 def missing(lead: str, gaps: Sequence[Window]) -> str:

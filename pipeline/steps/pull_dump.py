@@ -1,4 +1,4 @@
-"""kubectl's output, recorded or live -> logs, job snapshots, events and comments."""
+"""kubectl's output, recorded or live -> logs, job snapshots and comments."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def logs(ctx: Context, window: Window) -> list[PullRecord]:
         inside: list[Entry] = [e for e in entries if e.ts in part]
         table, counts = loglines.to_logs(inside, names, redactor, ctx.catalogue.signatures)
         ctx.tables.replace("logs", part, table, merge=keep_all)
-        proof: dict[str, Any] = {"method": _method(ctx), "logs": len(found), "found": dict(counts)}
-        proof |= _ends(table, "ts") | ({"unstamped": unstamped} if unstamped else {})
+        proof: dict[str, Any] = {"method": method(ctx), "logs": len(found), "found": dict(counts)}
+        proof |= ends(table, "ts") | ({"unstamped": unstamped} if unstamped else {})
         records.append(_record(ctx, "logs", part, table.num_rows, subtract(part, covered), proof))
     return records
 
 
 def jobs(ctx: Context, window: Window) -> list[PullRecord]:
     """Read job snapshots; what they cover of every kind is complete, and events of an hour cover them all."""
-    taken, seen = _snapshots(ctx), _events(ctx)
-    spans = [[*kubectl.job_windows(taken, k), *_events_cover(ctx, seen)] for k in _golden(ctx)]
+    taken, seen = _snapshots(ctx), listed_events(ctx)
+    spans = [[*kubectl.job_windows(taken, k), *events_cover(ctx, seen)] for k in _golden(ctx)]
     table = pa.concat_tables([s.rows for s in taken]) if taken else schemas.empty("job_snapshots")
     table = ctx.redactor().table(table, ("labels", "reason"))
     wide = window.widen(DAY_NS, DAY_NS)
@@ -62,28 +62,12 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
         gaps = merge(g for covered in spans for g in subtract(part, covered))
         shown = sum(1 for s in taken if s.at in part)
         proof = {
-            "method": _method(ctx),
+            "method": method(ctx),
             "snapshots": shown,
-            **_ends(in_window(rows, "job_snapshots", part), "snapshot_at"),
+            **ends(in_window(rows, "job_snapshots", part), "snapshot_at"),
         }
         jobs_shown = len(set(rows["uid"].to_pylist()))
         records.append(_record(ctx, "jobs", part, jobs_shown, gaps, proof))
-    return records
-
-
-def events(ctx: Context, window: Window) -> list[PullRecord]:
-    """Read Kubernetes events; each list covers the hour before its newest."""
-    seen = _events(ctx)
-    table = pa.concat_tables(seen) if seen else schemas.empty("events")
-    table = ctx.redactor().table(table, ("message", "reason", "type"))
-    covered = _events_cover(ctx, seen)
-    key = ("uid", "ts", "namespace", "object_name", "reason", "message")
-    records = []
-    for _, part in window.days():
-        rows = in_window(table, "events", part)
-        ctx.tables.replace("events", part, _first(rows, key), merge=union(key))
-        proof = {"method": _method(ctx), "lists": len(seen), **_ends(rows, "ts")}
-        records.append(_record(ctx, "events", part, rows.num_rows, subtract(part, covered), proof))
     return records
 
 
@@ -112,7 +96,7 @@ def keep_links(
     records = []
     for _, part in window.days():
         rows = in_window(table, "issue_runs", part)
-        records.append(_record(ctx, "issues", part, rows.num_rows, [], proof | _ends(rows, "ts"), source="github"))
+        records.append(_record(ctx, "issues", part, rows.num_rows, [], proof | ends(rows, "ts"), source="github"))
     return records
 
 
@@ -129,13 +113,14 @@ def _snapshots(ctx: Context) -> list[Snapshot]:
     return taken + (_live(ctx).snapshots() if settings.live else [])
 
 
-def _events(ctx: Context) -> list[pa.Table]:
+def listed_events(ctx: Context) -> list[pa.Table]:
+    """Return the lists of events that the dump holds and the cluster has now. Raises SourceError."""
     settings = ctx.settings.kubernetes
     seen = Dump(Path(settings.dump)).events() if settings.dump else []
     return seen + (_live(ctx).events() if settings.live else [])
 
 
-def _events_cover(ctx: Context, seen: Sequence[pa.Table]) -> list[Window]:
+def events_cover(ctx: Context, seen: Sequence[pa.Table]) -> list[Window]:
     """Return what events are known completely: an hour before the newest of a saved list, and before now of a live one."""
     live = [kubectl.events_known_at(ctx.now)] if ctx.settings.kubernetes.live else []
     return [*kubectl.event_windows(seen), *live]
@@ -169,15 +154,13 @@ def _golden(ctx: Context) -> list[Any]:
     return [k for k in ctx.catalogue.job_kinds if k.golden]
 
 
-def _method(ctx: Context) -> str:
+def method(ctx: Context) -> str:
+    """Say how kubectl's output came."""
     return "kubectl" if ctx.settings.kubernetes.live else "kubectl dump"
 
 
-def _first(rows: pa.Table, key: Sequence[str]) -> pa.Table:
-    return union(key)(rows.slice(0, 0), rows)
-
-
-def _ends(table: pa.Table, column: str) -> dict[str, int]:
+def ends(table: pa.Table, column: str) -> dict[str, int]:
+    """Return the first and the last instant of a column (ns), as proofs hold them."""
     at = [t for t in table[column].cast(pa.int64()).to_pylist() if t is not None]
     return {"first": min(at), "last": max(at)} if at else {}
 

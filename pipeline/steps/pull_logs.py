@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline import catalog, engine, loglines
@@ -17,9 +17,8 @@ from pipeline.steps.log_days import CellResult, DayOfLogs, LogSource
 _GRID_NS = 60 * NS
 
 
-def source_of(ctx: Context) -> LogSource:
-    """Gather what is asked of Loki. Raises SourceError where it cannot be."""
-    settings = ctx.settings.loki
+def clients(ctx: Context, selectors: Sequence[str]) -> list[Loki]:
+    """Return what asks Loki about each of these selectors. Raises UsageError."""
     door, queries = ctx.loki(), ctx.catalogue.queries
     blank = {name: catalog.Raw(f"${{{name}}}") for name in ("selector", "range", "label", "at")}
 
@@ -35,11 +34,17 @@ def source_of(ctx: Context) -> LogSource:
     )
     # always true, and another text in each run: Loki keeps empty answers, and heeds `no-cache` only for counts of an instant
     new = f'__aislot__!="{ctx.now}"'
-    lokis = [Loki(door, texts, narrowed(s.strip(), new), settings.labels.app) for s in settings.selectors]
+    return [Loki(door, texts, narrowed(s.strip(), new), ctx.settings.loki.labels.app) for s in selectors]
+
+
+def source_of(ctx: Context) -> LogSource:
+    """Gather what is asked of Loki. Raises SourceError where it cannot be."""
+    settings = ctx.settings.loki
+    lokis = clients(ctx, settings.selectors)
     limits = lokis[0].limits()
     rules = [repr(r) for r in (*ctx.catalogue.signatures, *ctx.catalogue.redaction, settings.labels)]
     # another signature, redaction rule or label makes other rows of the same lines: they are read again
-    fingerprint = catalog.fingerprint(door.endpoint.shown(), settings.tenant, *settings.selectors, *rules)
+    fingerprint = catalog.fingerprint(lokis[0].door.endpoint.shown(), settings.tenant, *settings.selectors, *rules)
     return LogSource(lokis, limits, limits.version or lokis[0].version(), fingerprint)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import catalog, schemas
 from pipeline.errors import SourceError
@@ -31,13 +32,45 @@ class Target:
 
 
 def jobs(ctx: Context, window: Window) -> list[PullRecord]:
-    """Pull raw samples of `window`, of the look-back before it, and of two scrapes after it."""
-    server = _server(ctx)
+    """Pull raw samples of `window`, of the look-back before it, and of two scrapes after it; and of the queue.
+
+    Raises SourceError; what is known of the jobs is kept where only the queue's query fails.
+    """
+    server, failure, queued = _server(ctx), None, None
+    try:
+        queued = _queue(ctx, server, window) if ctx.settings.prometheus.queue_query else None
+    except SourceError as e:
+        failure = e
+    records = _jobs(ctx, server, window, queued)
+    if failure is not None:
+        raise failure
+    return records
+
+
+def _queue(ctx: Context, server: Prometheus, window: Window) -> pa.Table:
+    """Pull what the install's own query says of its queue; what an earlier pull got of the same query stays."""
+    settings = ctx.settings.prometheus
+    asked, of = _until(window, ctx.now), catalog.fingerprint(settings.queue_query)
+    step = catalog.Raw(f"{round(settings.queue_step * 1000)}ms")
+    question = _samples(ctx, "queue_samples", query=catalog.Raw(settings.queue_query), step=step)
+    # of several replicas one is meant
+    plain = {k: v for k, v in settings.parameters.items() if k != "dedup"}
+    found = prometheus.queue_samples(replace(server, parameters=plain, export=False).series(question, asked), of)
+
+    def newer(old: pa.Table, new: pa.Table) -> pa.Table:
+        return union(schemas.TABLES["queue_samples"].key)(old.filter(pc.equal(old["query"], of)), new)
+
+    ctx.tables.replace("queue_samples", asked, found, merge=newer)
+    return found
+
+
+def _jobs(ctx: Context, server: Prometheus, window: Window, queued: pa.Table | None) -> list[PullRecord]:
     version = server.version()
     wide = _until(window.widen(ns(ctx.settings.prometheus.lookback), 5 * _USUAL_NS), ctx.now)
     target = _target(ctx, server, wide)
     if target is None:
-        return [_record(ctx, "jobs", part, 0, [part], {"scrapes": 0, "version": version}) for _, part in window.days()]
+        none = {"scrapes": 0, "version": version}
+        return [_record(ctx, "jobs", p, 0, [p], none | _queue_proof(queued, p)) for _, p in window.days()]
     scrapes = prometheus.scrapes(server.series(_samples(ctx, "scrapes", jobs=target.jobs), wide))
     interval = coverage.usual_interval(_up(scrapes)) or _USUAL_NS
     asked = _until(Window(wide.start, window.end + 3 * interval), ctx.now - 2 * interval)
@@ -60,9 +93,13 @@ def jobs(ctx: Context, window: Window) -> list[PullRecord]:
         gaps, proof = coverage.of_jobs(known, part)
         gaps = merge([*gaps, *subtract(part, [asked])])
         rows = in_window(samples, "job_samples", part).num_rows
-        proof |= {"asked": [asked.start, asked.end], "version": version}
+        proof |= {"asked": [asked.start, asked.end], "version": version} | _queue_proof(queued, part)
         records.append(_record(ctx, "jobs", part, rows, gaps, proof))
     return records
+
+
+def _queue_proof(queued: pa.Table | None, part: Window) -> dict[str, Any]:
+    return {} if queued is None else {"queue": in_window(queued, "queue_samples", part).num_rows}
 
 
 def _server(ctx: Context) -> Prometheus:
@@ -106,10 +143,14 @@ def alerts(ctx: Context, window: Window) -> list[PullRecord]:
 
 
 def _join_alerts(ctx: Context, asked: Window, table: Any) -> None:
-    """Write intervals, joined with what the lake knew: one that began before the look-back keeps its start."""
+    """Write intervals, joined with what the lake knew: one that began before the look-back keeps its start.
+
+    What Alertmanager listed stands beside them as it is.
+    """
     before = asked.widen(7 * DAY_NS, 0)
     known = schemas.to_frame(ctx.tables.read("alerts", before))
-    open_ended = known["ended_at"].isna() | (known["ended_at"] >= _at(asked.start))
+    reaches = known["ended_at"].isna() | (known["ended_at"] >= _at(asked.start))
+    open_ended = reaches & (known["source"] == "prometheus")
     joined = firing.join_intervals(known[open_ended], table)
     rest = known[~open_ended]
     rows = schemas.from_frame("alerts", joined)

@@ -247,6 +247,7 @@ select
     case when complete then longest end as duration_max_s,
     case when complete then coalesce(backlog, 0) end as backlog_max,
     case when complete then coalesce(pending, 0) end as pending_max,
+    cast(null as double) as queue_max,
     complete
 from every
 left join begun using (grp, name, start)

@@ -86,6 +86,8 @@ def _what(data: ReportData, s: Signal) -> Rich:
         seen = s.now is not None and not s.now.whole
         facts = {"form": en.FORMS[form], "n": en.OF_N.format(n=count(s.now.n)) if s.now else ""}
         facts["seen"] = en.SEEN_ONLY if seen else ""
+    if s.name == "queue":
+        facts = {"at": _most_at(data, s)}
     if s.name == "backlog":
         facts = {"at": _most_at(data, s), "pending": _pending(data, s)}
     return say(en.SIGNALS[s.name][1], **facts)

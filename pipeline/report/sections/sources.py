@@ -115,9 +115,19 @@ def _prometheus_alerts(c: Coverage) -> Rich:
     return say(en.PROOF_NO_RULES if method == "server scrapes" else quiet, **facts)
 
 
+def _listed(c: Coverage) -> Rich:
+    return say(en.PROOF_LISTED, listed=count(c.proof.get("listed", 0)))
+
+
 def _events(c: Coverage) -> Rich:
-    said = say(en.PROOF_EVENTS, lists=en.counted(int(c.proof.get("lists", 0)), "list"), method=_method(c))
-    return say("{said}{but}", said=said, but=en.PROOF_UNJUDGED if c.complete is None else "")
+    said, but = [], en.PROOF_UNJUDGED
+    if "lists" in c.proof:
+        said.append(say(en.PROOF_EVENTS, lists=en.counted(int(c.proof["lists"]), "list"), method=_method(c)))
+    if "counted" in c.proof:
+        facts = {key: count(c.proof.get(key, 0)) for key in ("lines", "counted", "others", "elsewhere")}
+        said.append(say(en.PROOF_SHIPPED, **facts))
+        but = en.PROOF_UNPROVEN
+    return say("{said}{but}", said=joined(said, "; "), but=but if c.complete is None else "")
 
 
 def _comments(c: Coverage) -> Rich:
@@ -150,6 +160,7 @@ _PROOFS = {
     ("jobs", "prometheus"): _prometheus_jobs,
     ("jobs", "kubernetes"): _kubectl_jobs,
     ("alerts", "prometheus"): _prometheus_alerts,
+    ("alerts", "alertmanager"): _listed,
     ("events", "kubernetes"): _events,
     ("issues", "github"): _comments,
 }

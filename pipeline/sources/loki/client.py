@@ -29,6 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ONLY_TENANT = "fake"  # what a Loki without tenants calls its one
 ROUNDS = 3  # that a question is asked: an answer which lacks something twice in a row is the most that is reckoned with
 _BEYOND_ANY_LIMIT = 10_000_000
+_LARGEST = 50_000  # entries of an answer, however many more the server would give
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,11 @@ class Loki:
                 raise
             return e.limit
         return _BEYOND_ANY_LIMIT
+
+    def sizes(self, limits: Limits) -> tuple[int, int]:
+        """Return how many entries to ask for at once, and the most that the server gives. Raises SourceError."""
+        most = (self.largest() if limits.entries is None else limits.entries) or _LARGEST
+        return min(DEFAULT_LIMIT, most), min(_LARGEST, most)
 
     def version(self) -> str:
         """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
