@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline import schemas
+from pipeline.model import NS
 from pipeline.rules import JobKind, kind_of, normal_run_id, run_token
 
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
@@ -21,8 +22,12 @@ _CUT = 62  # names are cut at 63 characters, and a `-` left at the end goes too
 _MARKER, _LABEL, _FIELD, _TEXT = range(4)
 _FOUND_BY = {"marker": _MARKER, "label": _LABEL, "text": _TEXT}
 _ONE_SECOND = pd.Timedelta(seconds=1)
+_MINUTE_NS, _HOUR_NS = 60 * NS, 3600 * NS
 _LATE_LINE = pd.Timedelta(seconds=60)
 _POD_LATER = pd.Timedelta(seconds=5)  # the controller makes a job's pod, and says so, within seconds
+
+
+Spans = Mapping[str, tuple[int, int]]  # runs, each with the first and the last instant (ns) at which it is spoken of
 
 
 def job_hint(kinds: Sequence[JobKind]) -> str:
@@ -139,16 +144,18 @@ def link_runs(
     lines: pd.DataFrame,
     issue_runs: pd.DataFrame,
     kinds: Sequence[JobKind],
-    runs: Collection[str] = (),
+    runs: Spans | None = None,
 ) -> pd.DataFrame:
     """Return attempts with `run_id`, `issue`, `linked_by`; a name that fits two runs stays without one.
 
     In the order of certainty: a line's own fields that name both, the job's label, the token in the job's name when it
     fits exactly one of the known runs, the marker of an issue's comment, a line's or a comment's text. A comment only
     tells which of the runs that the name fits it is: where a name carries nothing of a run, only a line that names both
-    leads to it. `lines` are rows of `logs` with `job`; `runs` are all run ids that any source named.
+    leads to it. Last, the one run that was spoken of as the attempt was created, if no other that the name fits was
+    within an hour of it. `lines` are rows of `logs` with `job`; `runs` are all that any source named, and when.
     """
     rows = attempts.copy()
+    runs = joined(runs or {}, _spoken(issue_runs), lived(rows))
     told_of = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
     known = told_of | _named_whole(rows["job_name"], kinds, told_of)
     fitting = _Runs.of(known, kinds)
@@ -159,7 +166,7 @@ def link_runs(
     by_text = _only(both.assign(run_id=pd.Series(told, both.index, dtype="str")), "i")
     by_comment = {how: _only(issue_runs[issue_runs["found_by"] == how], "job_name") for how in ("marker", "text")}
     links = []
-    for i, name, label in zip(rows.index, rows["job_name"], rows["run_id"], strict=True):
+    for i, name, label, created in zip(rows.index, rows["job_name"], rows["run_id"], rows["created_at"], strict=True):
         fits = fitting.that_fit(name)
         marked, written = (r if (r := by_comment[how].get(name)) in fits else None for how in ("marker", "text"))
         options = (
@@ -168,6 +175,7 @@ def link_runs(
             (next(iter(fits)) if len(fits) == 1 else None, "job_token"),
             (marked, "issue_marker"),
             (by_text.get(i) or written, "text"),
+            (_there(fits, runs, created.value), "job_token"),
         )
         links.append(next(((r, h) for r, h in options if r), (None, None)))
     rows["run_id"] = [r for r, _ in links]
@@ -178,6 +186,40 @@ def link_runs(
         for r, own in zip(rows["run_id"], rows["issue"], strict=True)
     ]
     return schemas.tidy("attempts", rows)
+
+
+def joined(*spans: Spans) -> Spans:
+    """Return from when to when each run was spoken of, by all that is said."""
+    out: dict[str, tuple[int, int]] = {}
+    for run, (first, last) in (item for some in spans for item in some.items()):
+        known = out.get(run, (first, last))
+        out[run] = min(known[0], first), max(known[1], last)
+    return out
+
+
+def _spoken(issue_runs: pd.DataFrame) -> Spans:
+    """Return when comments name runs."""
+    said = issue_runs.dropna(subset=["run_id", "ts"])
+    return joined(*({run: (t.value, t.value)} for run, t in zip(said["run_id"], said["ts"], strict=True)))
+
+
+def lived(attempts: pd.DataFrame) -> Spans:
+    """Return from when to when attempts of each run were there."""
+    linked = attempts.dropna(subset=["run_id", "created_at"])
+    ends = linked["last_seen_at"].fillna(linked["created_at"])
+    spans = zip(linked["run_id"], linked["created_at"], ends, strict=True)
+    return joined(*({run: (made.value, max(made, end).value)} for run, made, end in spans))
+
+
+def _there(fits: Collection[str], runs: Spans, created: int) -> str | None:
+    """Return the one of several runs that was there at an instant, while none of the others can have been."""
+
+    def spoken_of(run: str, around: int) -> bool:
+        first, last = runs.get(run, (created, created))  # of which nobody knows when it was
+        return first - around <= created <= last + around
+
+    near = [r for r in fits if spoken_of(r, _HOUR_NS)]
+    return near[0] if len(near) == 1 and len(fits) > 1 and near[0] in runs and spoken_of(near[0], _MINUTE_NS) else None
 
 
 def _named_whole(names: Iterable[str], kinds: Sequence[JobKind], known: Collection[str]) -> set[str]:

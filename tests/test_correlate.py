@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import catalog, schemas
-from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs
+from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs, lived
 from pipeline.rules import JobKind, Phrase
 from pipeline.telling import Telling
 from tests.tables import at, attempt, attempts, line, lines, table
@@ -53,11 +53,16 @@ def _comment(
     }
 
 
+def _spoken(first: str, last: str) -> tuple[int, int]:
+    return at(first).value, at(last).value
+
+
 def _linked(
     name: str, *said: dict[str, Any], comments: tuple[dict[str, Any], ...] = (), runs: tuple[str, ...] = (), **more: Any
 ) -> dict[str, Any]:
     ran = attempts(attempt("09:00", "09:10", job_name=name, **more))
-    (row,) = schemas.rows_of(link_runs(ran, _told(*said), table("issue_runs", *comments), KINDS, runs))
+    known = dict.fromkeys(runs, _spoken("09:00", "09:10"))
+    (row,) = schemas.rows_of(link_runs(ran, _told(*said), table("issue_runs", *comments), KINDS, known))
     return row
 
 
@@ -236,6 +241,39 @@ def test_a_token_that_two_short_ids_fit_is_not_guessed() -> None:
     assert _link("codex-k8s-kaniko-worker-a-b", runs=("a-b", "b")) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("mine", "other", "linked"),
+    [
+        (("08:50", "09:30"), ("14:00", "14:20"), RUN),
+        (("08:50", "09:30"), ("10:00:01", "10:20"), RUN),
+        (("09:00:59", "09:30"), ("10:00:01", "10:20"), RUN),
+        (("09:01:01", "09:30"), ("14:00", "14:20"), None),  # nobody spoke of it as the job was made
+        (("08:50", "09:30"), ("09:59", "10:20"), None),  # the other may have been queued already
+        (("08:50", "09:30"), ("07:30", "08:01"), None),
+        (("08:50", "09:30"), None, None),  # nobody knows when the other was
+    ],
+)
+def test_of_two_runs_that_a_name_fits_the_one_that_was_there_made_it(
+    mine: tuple[str, str], other: tuple[str, str] | None, linked: str | None
+) -> None:
+    ran = attempts(attempt("09:00", "09:10", job_name=BUILD))
+    spans = {RUN: _spoken(*mine)} | ({TWIN: _spoken(*other)} if other else {})
+    told = _told() if other else _told(_line(run_id=TWIN))
+    (row,) = schemas.rows_of(link_runs(ran, told, table("issue_runs"), KINDS, spans))
+    assert pd.isna(row["run_id"]) if linked is None else (row["run_id"], row["linked_by"]) == (linked, "job_token")
+
+
+def test_a_run_was_there_while_its_attempts_were() -> None:
+    ran = attempts(attempt("09:00", "09:10", run_id=RUN), attempt("09:20", None, run_id=RUN), attempt("08:00", None))
+    assert lived(ran) == {RUN: _spoken("09:00", "09:20")}
+
+
+def test_comments_tell_when_runs_were_there() -> None:
+    ran = attempts(attempt("09:00", "09:10", job_name=BUILD))
+    links = table("issue_runs", _comment(RUN, None, when="09:00"), _comment(TWIN, None, when="14:00"))
+    assert link_runs(ran, _told(), links, KINDS)["run_id"].tolist() == [RUN]
+
+
 def test_an_agents_job_names_its_run_whole_so_that_a_token_may_be_of_that_one_too() -> None:
     twin = attempt("09:20", "09:50", kind="run", job_name=f"codex-k8s-run-{TWIN}")
     links = table("issue_runs", {"run_id": RUN, "issue": 205, "found_by": "marker", "ts": at("09:00")})
@@ -387,11 +425,11 @@ def test_what_is_left_out_changes_no_link(said: list[tuple[int, str | None, str 
     kept = schemas.to_frame(_telling(logs))
     fewer = kept.assign(job=job_of_line(kept, [BUILD, MIRROR], KINDS))
     none = table("issue_runs")
-    linked, whole = (link_runs(ran, t, none, KINDS, [RUN]) for t in (fewer, told))
+    linked, whole = (link_runs(ran, t, none, KINDS, {RUN: _spoken("09:00", "09:10")}) for t in (fewer, told))
     pd.testing.assert_frame_equal(linked, whole)
 
 
 def test_a_kind_without_a_token_is_linked_by_lines_only() -> None:
     mine = [*KINDS, replace(KINDS[0], kind="lint", pattern="lint-(?P<token>[a-z0-9-]+)", token_length=0)]
     ran = attempts(attempt("09:00", "09:10", job_name="lint-3f2a9c1e-7b4", kind="build"))
-    assert link_runs(ran, _told(), table("issue_runs"), mine, [RUN])["run_id"].isna().all()
+    assert link_runs(ran, _told(), table("issue_runs"), mine, {RUN: _spoken("09:00", "09:10")})["run_id"].isna().all()

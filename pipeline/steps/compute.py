@@ -208,7 +208,7 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
         verdict=verdict(
             day, expected, touched, len(found), promised, known, rules.objectives, settings.verdict.max_gap
         ),
-        ambiguous=correlate.ambiguous(touching, told.runs(day) | {*links["run_id"].dropna()}, rules.job_kinds),
+        ambiguous=correlate.ambiguous(touching, {*told.runs(day), *links["run_id"].dropna()}, rules.job_kinds),
     )
 
 
@@ -260,7 +260,7 @@ def _attempts(ctx: Context, told: Told, day: Window) -> pd.DataFrame:
     evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked), read("pod_ends"))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
     links = read("issue_runs", wide.widen(_WINDOW_DAYS * DAY_NS, 0))
-    runs = {*told.runs(around), *read("attempts")["run_id"].dropna()}
+    runs = correlate.joined(told.runs(around), correlate.lived(read("attempts")))
     return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, runs)
 
 
