@@ -220,6 +220,12 @@ class PullRecord:
     fingerprint: str = ""
     proof: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def known(self) -> list[Window]:
+        """The parts of the window that are known whole; what was not over when it was asked about is none."""
+        end = min(self.window.end, max(self.window.start, self.asked_at)) if self.provisional else self.window.end
+        return subtract(Window(self.window.start, end), self.gaps)
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON, instants as nanoseconds."""
         return {

@@ -156,6 +156,8 @@ def test_sources_without_anything_give_zeros_and_those_not_configured_nulls(tmp_
 
 def test_a_hole_hides_the_windows_that_it_touches_and_a_failed_source_the_day(tmp_path: Path) -> None:
     ctx = pulled(lake(tmp_path), INCIDENT)
+    for name in ctx.store.names("_aislot/pulls/jobs"):
+        ctx.store.remove(name)
     record(ctx, "jobs", DAY, span("09:10", "09:20"), proof={"asked": [DAY.start, DAY.end]})
     record(ctx, "logs", DAY, DAY, rows=0, proof={"error": "connection refused"})
     got = compute(ctx, DATE)

@@ -89,6 +89,25 @@ def test_a_question_about_more_takes_the_place_of_those_about_its_parts(records:
     assert [r.asked_at for r in records.of("logs", DAY)] == [3, 4]
 
 
+def test_what_hourly_pulls_knew_whole_stays_known_when_the_day_is_asked_about(records: Records) -> None:
+    for n, hour in enumerate(("09:00", "10:00", "12:00")):
+        records.put(record(span(hour, f"{int(hour[:2]) + 1}:00"), n + 1, "kubernetes", "events"))
+    gaps = (span("00:00", "23:00"),)
+    kept = records.put(replace(record(DAY, 9, "kubernetes", "events"), complete=False, gaps=gaps))
+    assert records.of("events", DAY) == [kept]
+    assert list(kept.gaps) == [span("00:00", "09:00"), span("11:00", "12:00"), span("13:00", "23:00")]
+    assert kept.complete is False
+    whole = records.put(replace(record(DAY, 10, "kubernetes", "events"), complete=True))
+    assert records.put(replace(whole, asked_at=11, complete=False, gaps=(DAY,))).complete is True
+    # of logs the later answer stands, and what was not over when it was asked about was not known
+    assert records.put(replace(record(DAY, 12), complete=True)).complete
+    assert list(records.put(replace(record(DAY, 13), complete=False, gaps=(DAY,))).gaps) == [DAY]
+    early = replace(record(DAY, DAY.start + 1, "prometheus", "jobs"), provisional=True, complete=True)
+    records.put(early)
+    later = records.put(replace(early, asked_at=DAY.end, provisional=False, complete=False, gaps=(DAY,)))
+    assert list(later.gaps) == [Window(DAY.start + 1, DAY.end)]
+
+
 def test_overlapping_and_smaller_questions_are_kept_beside_the_older(records: Records) -> None:
     for asked, window in enumerate([span("09:00", "11:00"), span("10:00", "12:00"), span("09:30", "09:31")], 1):
         records.put(record(window, asked))

@@ -91,8 +91,22 @@ def _every(window: Window, seconds: int) -> Iterable[tuple[int, float]]:
     return [(t // 10**6, 1.0) for t in range(window.start, window.end, seconds * NS)]
 
 
+def _asked_again_once_it_was_lost(world: World, ctx: Site) -> Site:
+    """Pull the day again from a server that has kept its afternoon alone, and from one that was set up anew."""
+    ctx = pull_day(ctx, world, world.options.date, SOURCES)
+    noon = (world.day.start + world.day.length // 2) // 10**6
+    kept = [(labels, [s for s in samples if s[0] >= noon]) for labels, samples in world.series()]
+    for server in (MemoryPrometheus(kept), MemoryPrometheus(())):
+        pull(replace(ctx, server=server, now=ctx.now + world.day.length), world.day, ["jobs", "alerts"])
+    return ctx
+
+
 @pytest.mark.parametrize(
-    "how", [_in_parts, *(pytest.param(f, marks=pytest.mark.slow) for f in (_shuffled, _beside_others))]
+    "how",
+    [
+        _in_parts,
+        *(pytest.param(f, marks=pytest.mark.slow) for f in (_shuffled, _beside_others, _asked_again_once_it_was_lost)),
+    ],
 )
 def test_the_tables_are_the_same(
     how: Callable[[World, Site], Site], world: World, plain: dict[str, pd.DataFrame], tmp_path: Path

@@ -6,12 +6,13 @@ import datetime as dt
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import LakeError
 from pipeline.lake.store import META, Store
-from pipeline.model import PullRecord, Window, day_of
+from pipeline.model import PullRecord, Window, day_of, merge, subtract
 
 FORMAT = 1
 _PULLS = f"{META}/pulls"
@@ -42,17 +43,22 @@ class Records:
         if self._store.read(f"{META}/lake.json") is None:
             self._put(f"{META}/lake.json", {"format": FORMAT, "written_by": written_by})
 
-    def put(self, record: PullRecord) -> None:
+    def put(self, record: PullRecord) -> PullRecord:
         """Keep a question's record; those of the same question about parts of its window are thereby said again.
 
-        A record lies within one UTC day. The new one is written first: a full disk takes no older one away.
+        A record lies within one UTC day. The new one is written first: a full disk takes no older one away. Returns what
+        is kept: of all but logs, what was once known whole is in the lake and stays known, whatever a server has lost.
         """
         name = self._name(record)
+        there = [(n, *_named(n)) for n in self._store.names(self._folder(record), ".json")]
+        said_again = [n for n, source, window in there if source == record.source and record.window.covers(window)]
+        if record.what != "logs":
+            record = _with(record, [self._read(n) for n in said_again])
         self._put(name, record.to_json())
-        for other in self._store.names(f"{_PULLS}/{record.what}/date={day_of(record.window.start)}", ".json"):
-            source, window = _named(other)
-            if other != name and source == record.source and record.window.covers(window):
+        for other in said_again:
+            if other != name:
                 self._store.remove(other)
+        return record
 
     def of(self, what: str, window: Window) -> list[PullRecord]:
         """Return the records of one kind of question whose windows touch `window`, oldest question first."""
@@ -116,7 +122,11 @@ class Records:
         day = day_of(record.window.start)
         origin = Window.of_day(day).start
         ends = [f"{at - origin:014d}" for at in (record.window.start, record.window.end)]
-        return f"{_PULLS}/{record.what}/date={day}/{record.source}-{ends[0]}-{ends[1]}.json"
+        return f"{self._folder(record)}/{record.source}-{ends[0]}-{ends[1]}.json"
+
+    @staticmethod
+    def _folder(record: PullRecord) -> str:
+        return f"{_PULLS}/{record.what}/date={day_of(record.window.start)}"
 
     def _read(self, name: str) -> PullRecord:
         data = self._json(name)
@@ -143,6 +153,15 @@ class Records:
         if not isinstance(value, dict):
             raise LakeError(f"{name} in {self._store.uri} is not a record", "delete that file and pull its day again")
         return value
+
+
+def _with(record: PullRecord, before: Sequence[PullRecord]) -> PullRecord:
+    """Return a record with only those gaps that no earlier one knew whole."""
+    known = [p for r in before if r.proof.get("configured", True) for p in r.known]
+    gaps = tuple(merge(p for g in record.gaps for p in subtract(g, known)))
+    if not record.gaps or gaps == tuple(merge(record.gaps)):
+        return record
+    return replace(record, gaps=gaps, complete=None if record.complete is None else not gaps)
 
 
 def _named(name: str) -> tuple[str, Window]:

@@ -109,19 +109,12 @@ def whole(what: str, records: Sequence[PullRecord]) -> list[Window]:
     """
     records = [r for r in records if r.proof.get("configured", True)]
     if what != "logs":
-        return [p for r in records for p in subtract(_past(r), r.gaps)]
+        return [p for r in records for p in r.known]
     known: dict[str, list[Window]] = {}
     for r in records:
         before = [p for w in known.get(r.source, ()) for p in subtract(w, [r.window])]
         known[r.source] = merge([*before, *([] if r.provisional else subtract(r.window, r.gaps))])
     return [w for parts in known.values() for w in parts]
-
-
-def _past(record: PullRecord) -> Window:
-    """Return the part of a record's window that was over when it was asked about."""
-    window = record.window
-    end = min(window.end, max(window.start, record.asked_at)) if record.provisional else window.end
-    return Window(window.start, end)
 
 
 def _latest(records: Sequence[PullRecord], window: Window) -> list[PullRecord]:

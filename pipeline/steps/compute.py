@@ -115,16 +115,15 @@ def compute(ctx: Context, date: dt.date) -> Day:
 
 
 def _make(ctx: Context, told: Told, date: dt.date, *, attempts: bool = True) -> tuple[Day, set[dt.date]]:
-    """Make one day's tables, and what it tells of earlier incidents; returns the days whose files changed, attempts aside."""
+    """Make one day's tables, and what it tells of earlier days; returns the days that changed, its own attempts aside."""
     ctx.check_time()
     day = Window.of_day(date)
-    if attempts:
-        _write_attempts(ctx, day, _attempts(ctx, told, day))
+    settled = _write_attempts(ctx, day, _attempts(ctx, told, day)) if attempts else set()
     made = _derive(ctx, told, date)
     files = sum(_write(ctx, n, day, getattr(made, n)) for n in (*schemas.DERIVED_OF_DAY, "success_templates"))
     began = _mask(made.watched["started_at"], day)
     files += _write(ctx, "incidents", day, made.watched[began])
-    changed = {date} if files else set()
+    changed = settled | ({date} if files else set())
     for at, earlier in made.watched[~began].groupby(made.watched["started_at"].dt.floor("D")):
         rows = schemas.from_frame("incidents", earlier)
         if ctx.tables.replace("incidents", Window.of_day(_date(at)), rows, merge=union(("incident_id",))):
@@ -264,22 +263,25 @@ def _attempts(ctx: Context, told: Told, day: Window) -> pd.DataFrame:
     return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, runs)
 
 
-def _write_attempts(ctx: Context, day: Window, found: pd.DataFrame) -> None:
+def _write_attempts(ctx: Context, day: Window, found: pd.DataFrame) -> set[dt.date]:
     """Write the attempts created in a day, and what the day tells of those that came into it; an end is never taken back.
 
-    What was over before the day began is left as its own day knew it. Attempts are numbered among all of their name.
+    What was over an hour before the day began is left as its own day knew it: what comes later tells no more of it.
+    Attempts are numbered among all of their name. Returns the other days whose attempts changed.
     """
-    reaches = found["ended_at"].fillna(found["last_seen_at"]) >= _at(day.start)
+    reaches = found["ended_at"].fillna(found["last_seen_at"]) >= _at(day.start - _AFTER_NS)
     mine = found[_mask(found["created_at"], day) | ((found["created_at"] < _at(day.start)) & reaches)]
     days = sorted({day_of(day.start), *(_date(t) for t in mine["created_at"])})
     others = _same_names(ctx, mine["job_name"].unique(), days)
     known = pa.concat_tables([*(ctx.tables.read("attempts", Window.of_day(d)) for d in days), *others])
     joined = lives.upsert(schemas.to_frame(known), mine)
     by_day = {_date(at): rows for at, rows in joined.groupby(joined["created_at"].dt.floor("D"))}
-    key = union(schemas.TABLES["attempts"].key)
+    key, changed = union(schemas.TABLES["attempts"].key), set()
     for date in sorted({*days, *by_day}):
         rows = schemas.from_frame("attempts", by_day.get(date, joined.iloc[:0]))
-        ctx.tables.replace("attempts", Window.of_day(date), rows, merge=None if date in days else key)
+        if ctx.tables.replace("attempts", Window.of_day(date), rows, merge=None if date in days else key):
+            changed.add(date)
+    return changed - {day_of(day.start)}
 
 
 def _same_names(ctx: Context, names: Collection[str], but: Collection[dt.date]) -> list[pa.Table]:

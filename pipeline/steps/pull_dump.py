@@ -178,5 +178,4 @@ def _record(
     record = PullRecord(
         what, source, part, not gaps, rows, tuple(gaps), provisional=part.end > ctx.now, asked_at=ctx.now, proof=shown
     )
-    ctx.records.put(record)
-    return record
+    return ctx.records.put(record)

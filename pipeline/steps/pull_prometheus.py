@@ -215,5 +215,4 @@ def _record(ctx: Context, what: str, part: Window, rows: int, gaps: list[Window]
     record = PullRecord(
         what, "prometheus", part, not gaps, rows, tuple(gaps), provisional=provisional, asked_at=ctx.now, proof=proof
     )
-    ctx.records.put(record)
-    return record
+    return ctx.records.put(record)
