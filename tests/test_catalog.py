@@ -219,7 +219,7 @@ def test_an_alert_may_be_about_a_kind_and_a_signature_of_the_user(tmp_path: Path
             r"all_of '\\AOOM' cannot be looked for: \A is about the whole of a te",
         ),
         ("signature", {"all_of": [r"(?i)(?-m:^)OOM"]}, "(?-m is about the whole of a text: use ^ or $"),
-        ("signature", {"all_of": ["OOM.{0,900}a.{0,900}b"]}, "b' cannot be looked for: Pattern is too large."),
+        ("signature", {"all_of": ["OOM.{1,900}a.{1,900}b"]}, "b' cannot be looked for: Pattern is too large."),
         ("signature", {"examples": ["fine"]}, "its own example does not match: 'fine'"),
         ("signature", {"counter_examples": ["OOMKilled"]}, "its own counter-example matches: 'OOMKilled'"),
         ("signature", {"examples": "OOMKilled"}, "examples must be a list"),
