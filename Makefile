@@ -17,7 +17,7 @@ test: $(VENV)/.dev servers
 
 # a developer's loop: no server, no browser, no process
 quick: $(VENV)/.dev
-	$(PYTEST) -m "not live and not browser and not command and not slow"
+	$(PYTEST) -m "not live and not browser and not command and not slow and not cluster"
 
 slow: $(VENV)/.dev servers
 	$(PYTEST) -m slow

@@ -114,7 +114,8 @@ _ALL = [
         "failures",
         [("failed_at", TS), ("failure_id", STR), ("run_id", STR), ("issue", I64), ("namespace", STR), ("job_name", STR)]
         + [("kind", STR), ("attempt", I64), ("signatures", STRS), ("class", STR), ("linked_by", STR)]
-        + [("first_line_at", TS), ("last_line_at", TS), ("lines", I64), ("example", STR), ("recovered_at", TS)],
+        + [("first_line_at", TS), ("last_line_at", TS), ("lines", I64), ("example", STR), ("recovered_at", TS)]
+        + [("recovered_job", STR), ("recovered_attempt", I64)],
         order=("failed_at", "namespace", "job_name", "failure_id"),
         key=("failure_id",),
     ),

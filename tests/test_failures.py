@@ -53,7 +53,10 @@ def test_a_failed_attempt_is_a_failure_with_all_that_identifies_it() -> None:
     }
     assert got["failed_at"] == at("09:14:05")
     assert (got["class"], got["signatures"], got["lines"]) == ("other", [], 0)
-    assert all(pd.isna(got[c]) for c in ("first_line_at", "last_line_at", "example", "recovered_at"))
+    assert all(
+        pd.isna(got[c])
+        for c in ("first_line_at", "last_line_at", "example", "recovered_at", "recovered_job", "recovered_attempt")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -200,7 +203,10 @@ def test_recovery_is_the_first_later_success_of_the_same_job() -> None:
         attempt("10:00", "10:10", attempt=4),
         attempt("09:11", "09:12", namespace="another"),
     )
-    assert _failures(ran)["recovered_at"].tolist() == [at("09:50"), at("09:50")]
+    found = _failures(ran)
+    assert found["recovered_at"].tolist() == [at("09:50"), at("09:50")]
+    assert found["recovered_job"].tolist() == found["job_name"].tolist()
+    assert found["recovered_attempt"].tolist() == [3, 3]
 
 
 def test_else_recovery_is_the_first_later_success_of_the_same_run_and_kind() -> None:
@@ -210,7 +216,9 @@ def test_else_recovery_is_the_first_later_success_of_the_same_run_and_kind() -> 
         attempt("09:20", "09:40", run_id=RUN, job_name="codex-k8s-kaniko-worker-3f2a9c1e-7b4"),
         attempt("09:20", "09:35", run_id="another", job_name="codex-k8s-kaniko-worker-aaaaaaaa-aaa"),
     )
-    assert _one(ran)["recovered_at"] == at("09:40")
+    got = _one(ran)
+    assert (got["recovered_at"], got["recovered_attempt"]) == (at("09:40"), 1)
+    assert got["recovered_job"] == "codex-k8s-kaniko-worker-3f2a9c1e-7b4"
 
 
 def test_without_a_run_no_other_job_recovers_a_failure() -> None:

@@ -306,6 +306,7 @@ ATTEMPTS_REST = "The other {n} failed attempts"
 ATTEMPTS_CUT = "{n} more are in the lake's table {table}, date={date}."
 ATTEMPTS_PRINTED = "The failed attempts are listed on the page."
 NO_ATTEMPT, NOT_RECOVERED, NO_ISSUE = "no attempt seen", "not recovered", "none yet"
+BY_ATTEMPT = "{waited}, attempt {n}"
 
 
 def what_failed(signatures: int, runs: int | None, *, unsure: bool) -> str:
@@ -379,12 +380,8 @@ AUDIT_SHOULD_ONE = "{alert} at {at}"
 AUDIT_GAP = "Alert history has a gap: {span}."
 NO, STILL, NEVER_FIRED = "no", "still", "never fired"
 LATE, EARLY, AT_ONCE = "{time} late", "{time} early", "at once"
-VERDICTS = {
-    "matched": "✓ matched",
-    "missed": "✕ missed",
-    "silenced": "– silenced by maintenance",
-    "unexpected": "! unexpected",
-}
+_SILENCED = "– silenced by maintenance"
+VERDICTS = {"matched": "✓ matched", "missed": "✕ missed", "silenced": _SILENCED, "unexpected": "! unexpected"}
 COUNTS = {"matched": "{n} matched", "missed": "{n} missed", "silenced": "{n} silenced", "unexpected": "{n} unexpected"}
 
 # method

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,13 +19,14 @@ import pyarrow.compute as pc
 from pipeline import schemas
 from pipeline.model import Window
 from pipeline.rules import BUILD_REF, CACHE, OTHER, Phrase, Signature
-from pipeline.signals.intervals import Instants, nanoseconds
+from pipeline.signals.intervals import nanoseconds
 
 _SHOWN, _LEAD = 300, 100  # characters of an example, and of them before what it is shown for
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORD = re.compile(r"\b(?:error|fatal|panic|failed)\b", re.IGNORECASE)
 _QUOTED = ["ts", "app", "level", "err", "line", "signatures"]
-_NOT_A_JOB = dict.fromkeys(["namespace", "job_name", "attempt", "recovered_at"])
+_RECOVERY = ["recovered_at", "recovered_job", "recovered_attempt"]
+_NOT_A_JOB = dict.fromkeys(["namespace", "job_name", "attempt", *_RECOVERY])
 _Line = Mapping[str, Any]
 
 
@@ -53,7 +55,8 @@ def failures(
             {c: a[c] for c in ("run_id", "issue", "namespace", "job_name", "kind", "attempt", "linked_by")}
             | _told(about.get(i, []), signatures)
             | {"failure_id": _id(a["namespace"], a["job_name"], a["created_at"].value)}
-            | {"failed_at": a["ended_at"], "recovered_at": successes.after(a)}
+            | {"failed_at": a["ended_at"]}
+            | successes.after(a)
         )
     rows += _failed_runs(failed, lines, day, signatures, phrases, issues or {})
     return schemas.tidy("failures", pd.DataFrame(rows)) if rows else schemas.empty_frame("failures")
@@ -63,24 +66,22 @@ class _Successes:
     """The ends of successful attempts, by job and by run and kind."""
 
     def __init__(self, attempts: pd.DataFrame) -> None:
-        done = attempts[attempts["outcome"] == "succeeded"]
-        self.by_job = _ends_by(done, ["namespace", "job_name"])
-        self.by_run = _ends_by(done, ["run_id", "kind"])
+        done = attempts[attempts["outcome"] == "succeeded"].sort_values(["ended_at", "namespace", "job_name"])
+        self.ended = nanoseconds(done["ended_at"])
+        self.done = done.reset_index(drop=True)
+        self.by_job = self.done.groupby(["namespace", "job_name"]).indices
+        self.by_run = self.done.groupby(["run_id", "kind"]).indices
 
-    def after(self, failed: Mapping[str, Any]) -> pd.Timestamp | None:
-        """Return the end of the first later success of the same job name, else of the same run and kind."""
+    def after(self, failed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the first later success of the same job name, else of the same run and kind: its end, job and attempt."""
         same_job = self.by_job.get((failed["namespace"], failed["job_name"]))
         same_run = self.by_run.get((failed["run_id"], failed["kind"]))
-        for ends in (e for e in (same_job, same_run) if e is not None):
-            later = ends[ends > failed["ended_at"].value]
-            if len(later):
-                return pd.Timestamp(int(later[0]), tz="UTC")
-        return None
-
-
-def _ends_by(done: pd.DataFrame, keys: list[str]) -> dict[Any, Instants]:
-    at = done[keys].assign(at=nanoseconds(done["ended_at"])).sort_values("at")
-    return {key: ends.to_numpy() for key, ends in at.groupby(keys)["at"]}
+        for rows in (r for r in (same_job, same_run) if r is not None):
+            first = np.searchsorted(self.ended[rows], failed["ended_at"].value, "right")
+            if first < len(rows):
+                by = self.done.iloc[rows[first]]
+                return dict(zip(_RECOVERY, (by["ended_at"], by["job_name"], by["attempt"]), strict=True))
+        return dict.fromkeys(_RECOVERY)
 
 
 def _by_attempt(lines: pd.DataFrame) -> dict[Any, list[_Line]]:

@@ -210,9 +210,16 @@ def _attempt(f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
         "issue": None if f["issue"] is None else issues([f["issue"]]),
         "ran": duration(a.get("duration_s")),
         "class": f["class"],
-        "recovered": duration(waited),
+        "recovered": _recovered(f, duration(waited)),
         "not_recovered": en.NOT_RECOVERED,
     }
+
+
+def _recovered(f: Mapping[str, Any], waited: str | None) -> str | None:
+    """Say how long it took until the job succeeded, and at which attempt where it is the same job's."""
+    if waited is None or f["recovered_job"] != f["job_name"]:
+        return waited
+    return en.BY_ATTEMPT.format(waited=waited, n=count(f["recovered_attempt"]))
 
 
 def _instant(value: Any) -> int:
