@@ -145,7 +145,11 @@ class Lake:
         whole = _window(date, last)
         known = self._settings()
         ctx = Context(known, catalog.load(known.catalogue.files), self._store, whole.end, lambda _: None)
-        return alert_what_if(ctx, alert, whole, threshold, None if window is None else seconds_of(window))
+        try:
+            long = None if window is None else seconds_of(window)
+        except ValueError as e:
+            raise UsageError(str(e), "write window='30m'") from e
+        return alert_what_if(ctx, alert, whole, threshold, long)
 
     def _settings(self) -> Settings:
         if self._config is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline import schemas
-from pipeline.model import NS
+from pipeline.model import NS, Window
 from pipeline.rules import JobKind, kind_of, normal_run_id, run_token
 
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
@@ -144,18 +144,23 @@ def link_runs(
     lines: pd.DataFrame,
     issue_runs: pd.DataFrame,
     kinds: Sequence[JobKind],
-    runs: Spans | None = None,
+    runs: Collection[str] = (),
+    spoken: Spans | None = None,
+    holes: Sequence[Window] = (),
 ) -> pd.DataFrame:
     """Return attempts with `run_id`, `issue`, `linked_by`; a name that fits two runs stays without one.
 
     In the order of certainty: a line's own fields that name both, the job's label, the token in the job's name when it
     fits exactly one of the known runs, the marker of an issue's comment, a line's or a comment's text. A comment only
     tells which of the runs that the name fits it is: where a name carries nothing of a run, only a line that names both
-    leads to it. Last, the one run that was spoken of as the attempt was created, if no other that the name fits was
-    within an hour of it. `lines` are rows of `logs` with `job`; `runs` are all that any source named, and when.
+    leads to it. Last, the one run of which lines spoke as the attempt was created, if none of the others that the name
+    fits can have been there: lines spoke of each, of none within an hour, in which the logs have no hole.
+
+    `lines` are rows of `logs` with `job`, `runs` all that any source named, `spoken` from when to when all of the lines
+    name each, `holes` of the logs.
     """
     rows = attempts.copy()
-    runs = joined(runs or {}, _spoken(issue_runs), lived(rows))
+    runs = {*runs, *(spoken or {})}
     told_of = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
     known = told_of | _named_whole(rows["job_name"], kinds, told_of)
     fitting = _Runs.of(known, kinds)
@@ -175,7 +180,7 @@ def link_runs(
             (next(iter(fits)) if len(fits) == 1 else None, "job_token"),
             (marked, "issue_marker"),
             (by_text.get(i) or written, "text"),
-            (_there(fits, runs, created.value), "job_token"),
+            (_there(fits, spoken or {}, created.value, holes), "job_token"),
         )
         links.append(next(((r, h) for r, h in options if r), (None, None)))
     rows["run_id"] = [r for r, _ in links]
@@ -197,29 +202,20 @@ def joined(*spans: Spans) -> Spans:
     return out
 
 
-def _spoken(issue_runs: pd.DataFrame) -> Spans:
-    """Return when comments name runs."""
-    said = issue_runs.dropna(subset=["run_id", "ts"])
-    return joined(*({run: (t.value, t.value)} for run, t in zip(said["run_id"], said["ts"], strict=True)))
-
-
-def lived(attempts: pd.DataFrame) -> Spans:
-    """Return from when to when attempts of each run were there."""
-    linked = attempts.dropna(subset=["run_id", "created_at"])
-    ends = linked["last_seen_at"].fillna(linked["created_at"])
-    spans = zip(linked["run_id"], linked["created_at"], ends, strict=True)
-    return joined(*({run: (made.value, max(made, end).value)} for run, made, end in spans))
-
-
-def _there(fits: Collection[str], runs: Spans, created: int) -> str | None:
+def _there(fits: Collection[str], spoken: Spans, created: int, holes: Sequence[Window]) -> str | None:
     """Return the one of several runs that was there at an instant, while none of the others can have been."""
+    if len(fits) < 2 or any(r not in spoken for r in fits):  # noqa: PLR2004 - one that fits alone needs no proof
+        return None
 
-    def spoken_of(run: str, around: int) -> bool:
-        first, last = runs.get(run, (created, created))  # of which nobody knows when it was
+    def near(run: str, around: int) -> bool:
+        first, last = spoken[run]
         return first - around <= created <= last + around
 
-    near = [r for r in fits if spoken_of(r, _HOUR_NS)]
-    return near[0] if len(near) == 1 and len(fits) > 1 and near[0] in runs and spoken_of(near[0], _MINUTE_NS) else None
+    seen = Window(created - _HOUR_NS, created + _HOUR_NS)
+    if any(h.intersect(seen) for h in holes):
+        return None
+    there = [r for r in fits if near(r, _HOUR_NS)]
+    return there[0] if len(there) == 1 and near(there[0], _MINUTE_NS) else None
 
 
 def _named_whole(names: Iterable[str], kinds: Sequence[JobKind], known: Collection[str]) -> set[str]:

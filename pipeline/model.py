@@ -111,12 +111,18 @@ def instant_of(text: str) -> int:
     return instant
 
 
+_LONGEST_S = 3653 * 86400.0  # instants that far from today's can still be told in ns
+
+
 def seconds_of(text: str) -> float:
     """Parse a duration: `90s`, `30m`, `1h30m`, `7d`. Raises ValueError."""
     parts = _DURATION.findall(text)
     if not parts or "".join(n + u for n, u in parts) != text:
         raise ValueError(f"{text!r} is not a duration: write 90s, 30m, 1h30m or 7d")
-    return sum(float(n) * _SECONDS_IN[u] for n, u in parts)
+    seconds = sum(float(n) * _SECONDS_IN[u] for n, u in parts)
+    if seconds > _LONGEST_S:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return seconds
 
 
 def merge(windows: Iterable[Window]) -> list[Window]:

@@ -14,22 +14,24 @@ from pipeline.correlate import job_hint
 from pipeline.rules import JobKind, Phrase
 from pipeline.scan import Pattern, Rows, Scanner, matches
 
-BY = ("ts", "level", "run_id", "job_name", "signatures", "line")  # what it takes to tell
+BY = ("ts", "level", "run_id", "job_name", "issue", "signatures", "line")  # what it takes to tell
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORDS = Pattern(r"\b(?:error|fatal|panic|failed)\b", any_case=True)
 _WORD = Pattern(
     "error|fatal|panic|failed", any_case=True
 )  # no boundaries, which cost most: the exact one has the last word
-_MINUTE_NS = 60_000_000_000
+_RUN = r"(?P<run>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+_MINUTE_NS, _HOUR_NS = 60_000_000_000, 3_600_000_000_000
 _LATEST = np.iinfo(np.int64).max
 Flags = npt.NDArray[np.bool_]
 
 
 class Telling:
-    """Chooses the lines that tell something: a signature, a phrase, a bad level, or that a job's work went wrong.
+    """Chooses the lines that tell something: a signature, a phrase, a bad level, or that a job's or a run's work went wrong.
 
-    Of the others that name a job the first of each minute, job and run stay: they show that it was there, and whose. What
-    is chosen of parts, chosen of once more, is what is chosen of the whole. For one thread at a time.
+    Of the others that name a job the first of each minute, job and run stay: they show that it was there, and whose; of
+    those that name a run and an issue alone the first of each hour. What is chosen of parts, chosen of once more, is what
+    is chosen of the whole. For one thread at a time.
     """
 
     def __init__(self, kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> None:
@@ -49,15 +51,17 @@ class Telling:
         others = np.flatnonzero(~by_field)
         by_text[others[matches(line.take(pa.array(others)), self._hint)]] = True
         named = by_field | by_text
+        of_run = _flags(pc.is_valid(columns["run_id"]))
+        tied = of_run & _flags(pc.is_valid(columns["issue"]))
         sure = _flags(pc.greater(pc.list_value_length(columns["signatures"]), 0))
         sure |= _flags(pc.is_in(columns["level"], pa.array(_BAD)))
-        for pattern, hits in ((_WORDS, worded[named[worded]]), *zip(self._phrases, spoken, strict=True)):
+        for pattern, hits in ((_WORDS, worded[(named | of_run)[worded]]), *zip(self._phrases, spoken, strict=True)):
             sure[hits[matches(line.take(pa.array(hits)), pattern)]] = True
-        rest = np.flatnonzero(named & ~sure)
+        rest = np.flatnonzero((named | tied) & ~sure)
         return np.sort(np.concatenate([np.flatnonzero(sure), rest[self._firsts(columns, rest, by_text)]]))
 
     def _firsts(self, columns: dict[str, pa.Array], rest: Rows, by_text: Flags) -> Flags:
-        """Tell which rows are the first of their minute, job and run; by text also of how many jobs they name."""
+        """Tell which rows are the first of their minute, job, run and issue; by text also of how many jobs they name."""
         at = pa.array(rest)
         named, run = columns["job_name"].take(at), columns["run_id"].take(at)
         words = np.zeros(len(rest), np.int64)
@@ -67,17 +71,21 @@ class Telling:
             words[texts] = pc.count_substring_regex(lines, self._hint.text).to_numpy()
             first = pc.struct_field(pc.extract_regex(lines, f"(?P<job>{self._hint.text})"), "job")
             named = pc.replace_with_mask(named, pa.array(by_text[rest]), first)
+        alone = np.flatnonzero(_flags(pc.is_null(run)))  # a line that names its run by text may be all that ties it
+        whose = pc.struct_field(pc.extract_regex(columns["line"].take(pa.array(rest[alone])), _RUN), "run")
+        run = pc.replace_with_mask(run, pc.is_null(run), whose)
         ts = columns["ts"].take(at).cast(pa.int64()).to_numpy()
+        step = np.where(_flags(pc.is_valid(named)), _MINUTE_NS, _HOUR_NS)
         group = np.zeros(len(rest), np.int64)
-        for of in (_codes(named), _codes(run), words, ts // _MINUTE_NS - ts.min(initial=_LATEST) // _MINUTE_NS):
+        for of in (_codes(named), _codes(run), _codes(columns["issue"].take(at)), words, pd.factorize(ts // step)[0]):
             group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
         least = np.full(len(rest), _LATEST)
         np.minimum.at(least, group, ts)
         return np.asarray(least[group] == ts, bool)
 
 
-def _codes(texts: pa.Array) -> npt.NDArray[np.int64]:
-    return np.asarray(texts.dictionary_encode(null_encoding="encode").indices, np.int64)
+def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(values.dictionary_encode(null_encoding="encode").indices, np.int64)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -16,6 +16,7 @@ from tests.lives import (
     JOB,
     RETRY,
     Life,
+    event,
     events,
     every,
     one,
@@ -29,7 +30,7 @@ from tests.lives import (
     scrapes,
     snapshots,
 )
-from tests.tables import DAY, at, attempt, attempts, lines, span
+from tests.tables import DAY, at, attempt, attempts, lines, span, table
 
 OTHER = "codex-k8s-mirror-node-22-5be0c1d4"
 EMPTY = schemas.empty_frame("attempts")
@@ -347,3 +348,34 @@ def test_a_day_is_dated_by_creation_and_an_end_after_midnight_is_kept() -> None:
     got = one(scraped(Life("23:50:00", at("00:10", 1)), when=when))
     assert DAY.start <= got["created_at"].value < DAY.end < got["ended_at"].value
     assert (got["started_at"], got["ended_at"]) == (at("23:50"), at("00:10", 1))
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "\u00b2", "-5", ""])
+def test_a_label_that_is_no_issues_number_is_none(number: str) -> None:
+    assert pd.isna(one(scraped(Life("09:10:00", labels=(("label_codex_k8s_dev_issue_number", number),))))["issue"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0, 1e12])
+@pytest.mark.parametrize("metric", ["completion_time", "created", "start_time"])
+def test_a_sample_of_which_no_instant_can_be_made_is_none(metric: str, value: float) -> None:
+    shown = samples([Life("09:10:00")], HOUR)
+    odd = shown[shown["metric"] == "start_time"].assign(metric=metric, value=value, job_name="odd")
+    mine = shown[shown["metric"] == "start_time"].assign(metric=metric, value=value)
+    both = pd.concat([shown, odd, mine[mine["metric"] == "completion_time"]], ignore_index=True)
+    got = one(put_together(both, HOUR))
+    assert (got["job_name"], got["outcome"]) == (JOB, "running")
+
+
+def test_an_end_before_its_start_is_no_duration() -> None:
+    got = one(put_together(listed=snapshots([Life("09:10:00", "09:05:00", gone="10:00")], "09:30")))
+    assert got["outcome"] == "succeeded"
+    assert pd.isna(got["duration_s"])
+
+
+def test_a_pod_that_was_made_long_after_an_attempt_began_is_of_another() -> None:
+    life = Life("09:10:00", gone="09:11:31")
+    told = table(
+        "events", event("09:11:34", "SuccessfulCreate", JOB, "u1"), event("09:11:37", "BackoffLimitExceeded", JOB, "u1")
+    )
+    first, second = rows(scraped(life, when=every(15, "09:00:10", "10:00"), told=told))
+    assert (first["outcome"], second["outcome"], second["created_at"]) == ("superseded", "failed", at("09:11:34"))

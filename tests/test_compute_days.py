@@ -164,3 +164,20 @@ def test_a_day_of_the_window_that_was_not_pulled_leaves_the_objectives_unknown(t
             record(ctx, "jobs", day(n), day(n), proof={"scrapes": 0})
     (row, _) = schemas.rows_of(derive(ctx, DATE).slo)
     assert pd.isna(row["total"])
+
+
+def test_a_link_never_rests_on_what_an_earlier_computation_linked(tmp_path: Path) -> None:
+    first, other = "codex-k8s-kaniko-web-console-3f2a9c1e-7b4", "codex-k8s-kaniko-worker-3f2a9c1e-7b4"
+    run, twin = "3f2a9c1e-7b41-4c1d-9a60-52e1c07d8b14", "3f2a9c1e-7b42-4c1d-9a60-52e1c07d8b15"
+    told = [
+        line("10:00:05", run_id=run, job_name=first, line=f"created {first}", level="INFO"),
+        line("02:00:00", run_id=twin, line="another run", level="INFO"),
+    ]
+    lives = [Life("10:00:00", "12:00:00", job=first), Life("11:50:00", "11:58:00", job=other)]
+    ctx = pulled(lake(tmp_path), lives, told)
+    compute(ctx, DATE)
+    runs = {r["job_name"]: r["run_id"] for r in rows(ctx, "attempts")}
+    assert (runs[first], pd.isna(runs[other])) == (run, True)  # no line spoke of the run as the other job was made
+    before = files(ctx)
+    compute(ctx, DATE)
+    assert files(ctx) == before

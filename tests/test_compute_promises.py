@@ -70,3 +70,14 @@ def test_days_that_lack_come_with_the_command_that_brings_them(tmp_path: Path) -
         "aislot pull --since 2026-02-20 --until 2026-02-23 && aislot pull --since 2026-02-24 --until 2026-02-26"
         " && aislot compute --date 2026-02-26 && aislot report daily --date 2026-02-26"
     )
+
+
+@pytest.mark.parametrize(("pulled_before", "verdicts"), [(False, []), (True, ["unexpected"])])
+def test_what_looks_back_on_a_day_that_nobody_pulled_is_not_called_unexpected(
+    tmp_path: Path, pulled_before: bool, verdicts: list[str]
+) -> None:
+    ctx = lake(tmp_path)
+    if pulled_before:
+        pulled(ctx, [], day=day(-1))
+    compute(pulled(ctx, [], fired=[interval("00:02", "00:12")]), DATE)
+    assert [r["verdict"] for r in rows(ctx, "alert_audit")] == verdicts

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import catalog, schemas
-from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs, lived
+from pipeline.correlate import ambiguous, attempt_of_line, issue_of_run, job_hint, job_of_line, link_runs
 from pipeline.rules import JobKind, Phrase
 from pipeline.telling import Telling
-from tests.tables import at, attempt, attempts, line, lines, table
+from tests.tables import at, attempt, attempts, line, lines, span, table
 
 RULES = catalog.load()
 KINDS = RULES.job_kinds
@@ -62,7 +62,7 @@ def _linked(
 ) -> dict[str, Any]:
     ran = attempts(attempt("09:00", "09:10", job_name=name, **more))
     known = dict.fromkeys(runs, _spoken("09:00", "09:10"))
-    (row,) = schemas.rows_of(link_runs(ran, _told(*said), table("issue_runs", *comments), KINDS, known))
+    (row,) = schemas.rows_of(link_runs(ran, _told(*said), table("issue_runs", *comments), KINDS, (), known))
     return row
 
 
@@ -259,19 +259,27 @@ def test_of_two_runs_that_a_name_fits_the_one_that_was_there_made_it(
     ran = attempts(attempt("09:00", "09:10", job_name=BUILD))
     spans = {RUN: _spoken(*mine)} | ({TWIN: _spoken(*other)} if other else {})
     told = _told() if other else _told(_line(run_id=TWIN))
-    (row,) = schemas.rows_of(link_runs(ran, told, table("issue_runs"), KINDS, spans))
+    (row,) = schemas.rows_of(link_runs(ran, told, table("issue_runs"), KINDS, (), spans))
     assert pd.isna(row["run_id"]) if linked is None else (row["run_id"], row["linked_by"]) == (linked, "job_token")
 
 
-def test_a_run_was_there_while_its_attempts_were() -> None:
-    ran = attempts(attempt("09:00", "09:10", run_id=RUN), attempt("09:20", None, run_id=RUN), attempt("08:00", None))
-    assert lived(ran) == {RUN: _spoken("09:00", "09:20")}
-
-
-def test_comments_tell_when_runs_were_there() -> None:
+def test_what_may_have_been_said_in_a_hole_of_the_logs_links_nothing() -> None:
     ran = attempts(attempt("09:00", "09:10", job_name=BUILD))
-    links = table("issue_runs", _comment(RUN, None, when="09:00"), _comment(TWIN, None, when="14:00"))
-    assert link_runs(ran, _told(), links, KINDS)["run_id"].tolist() == [RUN]
+    spans = {RUN: _spoken("08:50", "09:30"), TWIN: _spoken("14:00", "14:20")}
+    for hole, linked in (
+        (span("10:00:00", "10:30"), RUN),
+        (span("09:59:59", "10:30"), None),
+        (span("07:00", "08:01"), None),
+    ):
+        (got,) = link_runs(ran, _told(), table("issue_runs"), KINDS, (), spans, [hole])["run_id"]
+        assert got == linked or (linked is None and pd.isna(got))
+
+
+def test_comments_do_not_tell_when_runs_were_there() -> None:
+    ran = attempts(attempt("09:00", "09:10", job_name=BUILD))
+    links = table("issue_runs", _comment(TWIN, None, when="14:00"))
+    linked = link_runs(ran, _told(), links, KINDS, (), {RUN: _spoken("08:50", "09:30")})
+    assert linked["run_id"].isna().all()
 
 
 def test_an_agents_job_names_its_run_whole_so_that_a_token_may_be_of_that_one_too() -> None:
@@ -375,14 +383,19 @@ def test_of_lines_that_tell_nothing_one_a_minute_job_and_run_is_kept() -> None:
         line("09:04:00", level="WARN", line="slow"),
         line("09:05:00", "manifest-unknown", level="INFO", line="MANIFEST_UNKNOWN"),
         line("09:06:00", level="INFO", line="run failed before agent start"),
+        line("09:07:00", level="INFO", job_name=BUILD, line=f"{BUILD} belongs to {RUN}"),
+        line("09:07:01", level="INFO", job_name=BUILD, line=f"{BUILD} belongs to {TWIN}"),
+        line("09:08:00", level="INFO", run_id=RUN, issue=205, line="accepted"),
+        line("09:09:00", level="INFO", run_id=RUN, issue=205, line="accepted"),
     ]
     logs = schemas.from_frame("logs", lines(*told).reindex(columns=schemas.TABLES["logs"].columns))
     kept = _telling(logs)
     assert [t.strftime("%M:%S") for t in kept["ts"].to_pylist()] == [
-        "00:01", "01:00", "01:01", "02:00", "02:02", "02:03", "04:00", "05:00", "06:00",
+        "00:01", "01:00", "01:01", "02:00", "02:02", "02:03", "03:01", "04:00", "05:00", "06:00",
+        "07:00", "07:01", "08:00",
     ]  # fmt: skip
     assert _telling(logs.slice(0, 0)).num_rows == 0
-    assert _telling(logs, ()).num_rows == 8
+    assert _telling(logs, ()).num_rows == 12
 
 
 @given(
@@ -425,11 +438,11 @@ def test_what_is_left_out_changes_no_link(said: list[tuple[int, str | None, str 
     kept = schemas.to_frame(_telling(logs))
     fewer = kept.assign(job=job_of_line(kept, [BUILD, MIRROR], KINDS))
     none = table("issue_runs")
-    linked, whole = (link_runs(ran, t, none, KINDS, {RUN: _spoken("09:00", "09:10")}) for t in (fewer, told))
+    linked, whole = (link_runs(ran, t, none, KINDS, [RUN]) for t in (fewer, told))
     pd.testing.assert_frame_equal(linked, whole)
 
 
 def test_a_kind_without_a_token_is_linked_by_lines_only() -> None:
     mine = [*KINDS, replace(KINDS[0], kind="lint", pattern="lint-(?P<token>[a-z0-9-]+)", token_length=0)]
     ran = attempts(attempt("09:00", "09:10", job_name="lint-3f2a9c1e-7b4", kind="build"))
-    assert link_runs(ran, _told(), table("issue_runs"), mine, {RUN: _spoken("09:00", "09:10")})["run_id"].isna().all()
+    assert link_runs(ran, _told(), table("issue_runs"), mine, [RUN])["run_id"].isna().all()

@@ -156,6 +156,12 @@ def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
         seconds_of(text)
 
 
+def test_a_duration_from_which_no_instant_can_be_made_is_refused() -> None:
+    assert seconds_of("3653d") == 3653 * 86400
+    with pytest.raises(ValueError, match="longer than ten years"):
+        seconds_of("99999999d")
+
+
 @given(WINDOWS, MANY, st.sampled_from([True, False, None]), st.booleans())
 def test_a_pull_record_survives_json(window: Window, gaps: list[Window], complete: bool | None, moving: bool) -> None:
     record = PullRecord("logs", "loki", window, complete, 3, tuple(gaps), moving, 7, "abc", {"counted": [[1]]})

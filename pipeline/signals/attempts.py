@@ -5,6 +5,7 @@ Identity is `(namespace, job_name, creation time)`: a retry deletes the job and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from pipeline.signals.scraped import from_samples
 
 KEY = ["namespace", "job_name", "created_at"]
 TERMINAL = ("succeeded", "failed")
+_NUMBER = re.compile(r"[0-9]{1,18}")  # of an issue, as wide as the column
 RUN_LABELS = ("label_codex_k8s_dev_run_id", "codex-k8s.dev/run-id")
 ISSUE_LABELS = ("label_codex_k8s_dev_issue_number", "codex-k8s.dev/issue-number")
 _APPROXIMATE = ("events", "logs")  # sources that do not tell when a job was created
@@ -155,7 +157,8 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     replaced = same_name["created_at"].shift(-1).notna() & rows["outcome"].isin(["running", "vanished"])
     rows["outcome"] = rows["outcome"].mask(replaced, "superseded")
     start, end = (pd.to_datetime(rows[c], utc=True) for c in ("started_at", "ended_at"))
-    rows["duration_s"] = (end - start).dt.total_seconds()
+    took = (end - start).dt.total_seconds()
+    rows["duration_s"] = took.where(took >= 0)  # an end before the start is no duration
     return schemas.tidy("attempts", rows)
 
 
@@ -164,7 +167,7 @@ def _label(labels: Any, names: Sequence[str]) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and _NUMBER.fullmatch(text) else None
 
 
 def upsert(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

@@ -143,11 +143,11 @@ def _another(row: Mapping[str, Any], uid: str | None) -> bool:
 
 
 def _there_until(row: Mapping[str, Any]) -> Any:
-    """Return until when the pod of an attempt may be made: before its end, without one soon after it was last seen."""
+    """Return until when the pod of an attempt may be made: as it starts, before its end, soon after it was last seen."""
     if row["outcome"] in {"succeeded", "failed"}:
         return row["ended_at"]
     started = row.get("started_at")
-    return max(last_known(row), started if isinstance(started, pd.Timestamp) else row["created_at"]) + _SOON
+    return (started if isinstance(started, pd.Timestamp) else last_known(row)) + _SOON
 
 
 def _may_end(row: Mapping[str, Any], end: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from pipeline.signals.intervals import Instants
 CODED = ("metric", "namespace", "job_name", "reason")  # columns of which few values are met again and again
 READ = ("ts", *CODED, "value", "labels")
 _USUAL_NS = 60 * NS
+_INSTANTS, _LAST_S = ("created", "start_time", "completion_time"), 2**33  # in s since 1970: the year 2242
 _NONE, _NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 Codes = npt.NDArray[np.int64]
 
@@ -140,6 +141,8 @@ class _Seen:
         codes, names = self._codes["metric"]
         wanted = names.index(metric).as_py() if metric in names.to_pylist() else None
         mine = codes == wanted if wanted is not None else np.zeros(len(codes), bool)
+        if metric in _INSTANTS:  # of anything else no instant can be made
+            mine &= (self._values > 0) & (self._values < _LAST_S)
         return np.flatnonzero(mine & (self._values >= 1) if on else mine)
 
     def _joined(self, rows: Codes) -> tuple[Codes, Codes]:

@@ -170,7 +170,9 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     cases = incidents.incidents(failed, every, fired, links, rules.alerts, settings.incident.quiet, tolerance, watch)
     cases["excluded_by"] = slo.excluded_by(cases["started_at"], entries)
     expected = alert_audit.expected(rules.alerts, every, signed, cases, day, _known_until(ctx, day))
-    audited = alert_audit.audit(expected, fired, day, tolerance, gaps)
+    before = Window(day.start - DAY_NS, day.start)
+    looked = {w: [*_holes(ctx, w, before), *g] if w in {"logs", "jobs"} else g for w, g in gaps.items()}
+    audited = alert_audit.audit(expected, fired, day, tolerance, looked)
     if "alerts" not in gaps:
         audited = schemas.empty_frame("alert_audit")  # nobody was asked what fired, so nothing can be called missed
     audited = pages.annotated(audited, rules.alerts, failed, signed, entries)
@@ -259,8 +261,16 @@ def _attempts(ctx: Context, told: Told, day: Window) -> pd.DataFrame:
     evidence = lives.Evidence(samples, read("scrapes"), snapshots, events, lines, merge(asked), read("pod_ends"))
     found = lives.reconstruct(evidence, ctx.catalogue.job_kinds, ctx.catalogue.phrases)
     links = read("issue_runs", wide.widen(_WINDOW_DAYS * DAY_NS, 0))
-    runs = correlate.joined(told.runs(around), correlate.lived(read("attempts")))
-    return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, runs)
+    runs = set(read("attempts")["run_id"].dropna())
+    holes = _holes(ctx, "logs", around)
+    return correlate.link_runs(found, lines, links, ctx.catalogue.job_kinds, runs, told.runs(around), holes)
+
+
+def _holes(ctx: Context, what: str, window: Window) -> list[Window]:
+    """Return what of a window is not known, all of it where nobody asked."""
+    known = coverage.of_day({w: ctx.records.of(w, window) for w in WHAT}, window)
+    of = [c for c in known if c.what == what and c.configured]
+    return merge(g for c in of for g in c.gaps) if of else [window]
 
 
 def _write_attempts(ctx: Context, day: Window, found: pd.DataFrame) -> set[dt.date]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import replace
 
 from pipeline import schemas
@@ -20,7 +21,7 @@ _BEFORE_NS = 8 * DAY_NS  # how far before the window what ended in it may have b
 def alert_what_if(
     ctx: Context, name: str, window: Window, threshold: float | None = None, window_s: float | None = None
 ) -> WhatIf:
-    """Hold an alert against itself with another threshold or window. Raises UsageError for an alert that nobody knows."""
+    """Hold an alert against itself with another threshold or window. Raises UsageError for what cannot be replayed."""
     rule = next((r for r in ctx.catalogue.alerts if r.name == name), None)
     if rule is None:
         known = ", ".join(r.name for r in ctx.catalogue.alerts)
@@ -30,18 +31,25 @@ def alert_what_if(
         threshold=rule.threshold if threshold is None else threshold,
         window_s=rule.window_s if window_s is None else window_s,
     )
-    attempts = schemas.to_frame(ctx.tables.read("attempts", window.widen(_BEFORE_NS, 0)))
-    incidents = schemas.to_frame(ctx.tables.read("incidents", window.widen(_BEFORE_NS, 0)))
+    if not (math.isfinite(other.threshold) and other.threshold > 0 and other.window_s > 0):
+        raise UsageError("a threshold and a window are above 0", "write threshold=2 or window='30m'")
+    back = ns(max(rule.window_s, other.window_s))
+    attempts = schemas.to_frame(ctx.tables.read("attempts", window.widen(back + _BEFORE_NS, 0)))
+    incidents = schemas.to_frame(ctx.tables.read("incidents", window.widen(back + _BEFORE_NS, 0)))
     lines = schemas.empty_frame("logs")
     if rule.measure == "signature_lines":  # the only rules that count lines, of which there are many
-        lines = log_lines(ctx, window.widen(ns(max(rule.window_s, other.window_s)), 0), attempts)
+        lines = log_lines(ctx, window.widen(back, 0), attempts)
     entries = [e for e in promises.exclusions(ctx) if e.kind == MAINTENANCE]
-    unknown = _unknown(ctx, "logs" if rule.measure == "signature_lines" else "jobs", window)
+    unknown = _unknown(ctx, "logs" if rule.measure == "signature_lines" else "jobs", window, back // DAY_NS)
     return what_if(rule, other, attempts, lines, incidents, window, ctx.settings.alerts.tolerance, unknown, entries)
 
 
-def _unknown(ctx: Context, what: str, window: Window) -> list[dt.date]:
-    """Return the days of which it is not known all what a rule counts: never computed, or with holes."""
+def _unknown(ctx: Context, what: str, window: Window, back: int) -> list[dt.date]:
+    """Return the days of which it is not known all what a rule counts: never computed, with holes, or some day before.
+
+    `back` is how many whole days a rule looks back.
+    """
     computed = set(ctx.tables.days("golden"))
-    whole = {d for d, w in window.days() if any(c.what == what and c.complete for c in day_coverage(ctx, w))}
-    return [d for d, _ in window.days() if d not in computed or d not in whole]
+    wide = list(window.widen(back * DAY_NS, 0).days())
+    bad = [d not in computed or not any(c.what == what and c.complete for c in day_coverage(ctx, w)) for d, w in wide]
+    return [d for i, (d, _) in enumerate(wide) if i >= back and any(bad[i - back : i + 1])]
