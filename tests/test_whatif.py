@@ -138,7 +138,7 @@ def test_a_lake_answers_in_python(tmp_path: Path) -> None:
     assert held.what_if(BURST, DATE, threshold=2, window="2d").unknown == (DATE,)  # nobody knows the day before
     odd = ({"threshold": float("nan")}, {"threshold": -1}, {"window": "0s"}, {"window": "x"})
     for more in odd:
-        with pytest.raises(UsageError, match="above 0|is not a duration"):
+        with pytest.raises(UsageError, match=r"above 0|is not a duration"):
             held.what_if(BURST, DATE, **more)
     with pytest.raises(UsageError, match="no alert is called 'BURST'"):
         held.what_if("BURST", DATE)
