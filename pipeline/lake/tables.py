@@ -53,8 +53,7 @@ class Tables:
     ) -> pa.Table:
         """Return the rows dated inside `window`, in the table's order; no file means no row. Raises LakeError.
 
-        Texts of `coded` columns stay dictionaries. Where
-        columns are chosen the rows are as the files have them, day by day.
+        Texts of `coded` columns stay dictionaries. Where columns are chosen the rows are as the files have them, day by day.
         """
         spec = schemas.TABLES[table]
         wanted = list(dict.fromkeys([*(columns or spec.columns), *spec.dated_by]))
