@@ -30,7 +30,8 @@ Date = str | dt.date
 class Lake:
     """A lake to read. Each table method takes a UTC day, or a first and a last day, and gives the contract's columns.
 
-    Instants are UTC, durations float seconds in `…_s`, ratios 0..1 in `…_ratio`; unknown is NA, NaN or NaT, never 0.
+    Instants are UTC, durations float seconds in `…_s`, ratios 0..1 in `…_ratio`; unknown is NA, NaN or NaT, never 0. Where
+    the lake has none of the days asked for they raise LakeError.
     """
 
     def __init__(self, uri: str, config: str | None = None) -> None:
@@ -119,7 +120,7 @@ class Lake:
         signature: str | None = None,
     ) -> pd.DataFrame:
         """Return log entries of a day, of one run, one job or one signature; chosen before they become pandas."""
-        rows = self._tables.read("logs", _window(date, last))
+        rows = self._tables.read("logs", self._held("logs", date, last))
         for column, value in (("run_id", run_id), ("job_name", job_name)):
             if value is not None:
                 rows = rows.filter(pc.equal(rows[column], value))
@@ -160,7 +161,15 @@ class Lake:
             raise UsageError(f"{self._config} cannot be read: {e.strerror}", "name a settings file") from e
 
     def _read(self, table: str, date: Date, last: Date | None) -> pd.DataFrame:
-        return schemas.to_frame(self._tables.read(table, _window(date, last)))
+        return schemas.to_frame(self._tables.read(table, self._held(table, date, last)))
+
+    def _held(self, table: str, date: Date, last: Date | None) -> Window:
+        """Return the window of some days, of which the lake has one at least: of another nobody knows that it had no row."""
+        window = _window(date, last)
+        if not {d for d, _ in window.days()}.intersection(self._tables.days(table)):
+            days = str(date) if last is None else f"{date} to {last}"
+            raise LakeError(f"{self._store.uri} has no {table} of {days}", f"run: aislot daily --date {date}")
+        return window
 
 
 def open_lake(uri: str | None = None, config: str | None = None) -> Lake:

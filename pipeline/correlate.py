@@ -84,24 +84,29 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
 
     From the attempt's creation until a second after the next of that name is created, and at most a minute after its end
     (contract, Failures). Creation times are cut to the second, unless a line itself tells the creation: a line that
-    announces the retry is about the one before. An event shows a job some seconds after its creation.
+    announces the retry is about the one before. An event shows a job some seconds after its creation. Of a name that
+    several namespaces have, a line written in one of these is about the one there.
     """
     out = pd.Series(pd.NA, index=lines.index, dtype="Int64")
     about = lines.dropna(subset=["job"])
-    lives = (
-        attempts[["job_name", "created_at", "ended_at", "source"]].reset_index(names="i").dropna(subset=["created_at"])
-    )
+    columns = ["job_name", "namespace", "created_at", "ended_at", "source"]
+    lives = attempts[columns].reset_index(names="i").dropna(subset=["created_at"])
     if about.empty or lives.empty:
         return out
     lives = lives.sort_values("created_at")
-    first = lives.groupby("job_name").cumcount() == 0
+    first = lives.groupby(["namespace", "job_name"], dropna=False).cumcount() == 0
     exact = first | (lives["source"] == "logs")
     lives["from"] = lives["created_at"].where(exact, lives["created_at"] + _ONE_SECOND)
     lives["from"] = lives["from"].mask(first & (lives["source"] == "events"), lives["created_at"] - _POD_LATER)
-    ordered = about[["ts", "job"]].reset_index(names="line").sort_values("ts")
-    met = pd.merge_asof(
-        ordered, lives.sort_values("from"), left_on="ts", right_on="from", left_by="job", right_by="job_name"
-    )
+    ordered = about[["ts", "job", "namespace"]].reset_index(names="line").sort_values("ts")
+    there = lives.groupby("job_name")["namespace"].unique()
+    places = {(job, n) for job, names in there[there.map(len) > 1].items() for n in names if isinstance(n, str)}
+    whose = zip(ordered["job"], ordered["namespace"], strict=True)
+    ordered["place"] = [f"{job}\0{n}" if (job, n) in places else job for job, n in whose]
+    apart = lives[[p in places for p in zip(lives["job_name"], lives["namespace"], strict=True)]]
+    apart = apart.assign(place=apart["job_name"] + "\0" + apart["namespace"])
+    lives = pd.concat([lives.assign(place=lives["job_name"]), apart]).sort_values("from")
+    met = pd.merge_asof(ordered, lives, left_on="ts", right_on="from", by="place")
     met = met[met["i"].notna() & (met["ended_at"].isna() | (met["ts"] <= met["ended_at"] + _LATE_LINE))]
     out.loc[met["line"]] = met["i"].astype("Int64").to_numpy()
     return out

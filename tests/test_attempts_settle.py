@@ -8,7 +8,23 @@ import pandas as pd
 import pytest
 
 from pipeline import schemas
-from tests.lives import FAILED, JOB, RETRY, Life, event, events, every, one, outcomes, put_together, rows, said, scraped
+from tests.lives import (
+    FAILED,
+    HOUR,
+    JOB,
+    RETRY,
+    Life,
+    event,
+    events,
+    every,
+    one,
+    outcomes,
+    put_together,
+    rows,
+    said,
+    samples,
+    scraped,
+)
 from tests.tables import at, line, lines, table
 
 OTHER = "codex-k8s-mirror-node-22-5be0c1d4"
@@ -160,3 +176,13 @@ def test_comments_of_failure_without_a_job_make_nothing() -> None:
     assert put_together(
         logged=lines(line("09:14:59", line="failed due stale kaniko cache, retrying without cache"))
     ).empty
+
+
+def test_of_a_name_that_two_namespaces_have_a_line_settles_the_job_of_its_own() -> None:
+    here, there = Life("09:10:00", gone="09:20:05"), Life("09:12:00", "09:30:00", gone="09:40:00")
+    shown = pd.concat([samples([here], HOUR), samples([there], HOUR).assign(namespace="issue-7")], ignore_index=True)
+    told = lines(said("09:20:04", "wait kaniko job {}: job failed"))
+    by_namespace = {
+        r["namespace"]: (r["outcome"], r["outcome_source"]) for r in rows(put_together(shown, HOUR, logged=told))
+    }
+    assert by_namespace == {"codex-k8s-prod": ("failed", "line"), "issue-7": ("succeeded", "sample")}

@@ -304,6 +304,28 @@ def test_the_name_of_a_mirror_never_leads_to_a_run_but_a_line_that_names_both_do
     assert _link(MIRROR, _line(line=f"{MIRROR} for {RUN} after {TWIN}"), runs=(RUN, TWIN)) == (None, None)
 
 
+def test_of_a_name_that_two_namespaces_have_a_line_is_about_the_job_of_its_own() -> None:
+    ran = attempts(
+        attempt("09:00", "09:20", job_name=BUILD, namespace="issue-7"),
+        attempt("09:05", "09:30", job_name=BUILD, namespace="codex-k8s-prod"),
+        attempt("09:40", None, job_name=BUILD, namespace="codex-k8s-prod"),
+    )
+    told = _told(
+        *(line("09:10", job_name=BUILD, namespace=n) for n in ("issue-7", "codex-k8s-prod", "elsewhere")),
+        line("09:02", job_name=BUILD, namespace="codex-k8s-prod"),
+        line("09:21", job_name=BUILD, namespace="issue-7"),
+        line("09:50", job_name=BUILD, namespace="issue-7"),
+    )
+    found = attempt_of_line(told, ran)
+    where = {(t.strftime("%H:%M"), n): i for t, n, i in zip(told["ts"], told["namespace"], found, strict=True)}
+    assert {k: i for k, i in where.items() if pd.notna(i)} == {
+        ("09:10", "issue-7"): 0,
+        ("09:10", "codex-k8s-prod"): 1,
+        ("09:10", "elsewhere"): 1,  # none is there: the one that was made last
+        ("09:21", "issue-7"): 0,
+    }
+
+
 def test_lines_that_name_two_runs_of_one_attempt_tell_neither() -> None:
     told = (_line(run_id="a", job_name=BUILD), line("09:06", run_id="b", job_name=BUILD))
     assert _link(BUILD, *told, runs=(RUN,)) == (RUN, "job_token")

@@ -340,7 +340,7 @@ def test_lines_that_no_success_has_are_the_new_ones_first_and_the_rest_is_counte
     found = shares.section(dataclasses.replace(red(), ledger=table("ledger", *rows, unsure, signature)))
     assert [r["text"] for r in found["lines"]][:4] == ["d", "b", "c", "a"]
     assert (len(found["lines"]), found["lines"][0]["failed"]) == (10, "2 of 4")
-    assert plain(found["lines_more"]) == "The lake's table ledger, date=2026-02-26, has 2 more."
+    assert plain(found["lines_more"]) == "2 more are in the lake's table ledger, date=2026-02-26."
 
 
 def test_breaches_of_the_level_policy_are_listed_and_their_absence_is_said() -> None:

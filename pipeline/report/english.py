@@ -344,7 +344,7 @@ AMONG_DAY, AMONG_INCIDENT = "the day", "{class} incident of {at}"
 EVERY_KIND = "every kind"
 SHARES_ABOUT = (
     "Association, not cause: what failed attempts have more often than successful ones of their kind. Attempts of which "
-    "it is not known do not count. Chance is of Fisher's exact test, corrected for all {tests} values looked at."
+    "it is not known do not count. Chance is of Fisher's exact test, one-sided, corrected for all {tests} values looked at."
 )
 SHARES_UNKNOWN = ", {n} not known"
 SHARES_NONE = (
@@ -352,8 +352,9 @@ SHARES_NONE = (
 )
 SHARES_NO_FAILURE = "Nothing to compare: no failed attempt was seen."
 CHANCE_UNDER = "under {p}"
-ROWS_MORE = "The lake's table {table}, date={date}, has {n} more."
+ROWS_MORE = "{n} more are in the lake's table {table}, date={date}."
 LINES_TITLE = "Lines of failed attempts that no successful one of their kind has: {n}"
+LINES_AGELESS = LINES_TITLE + ". Which are new is not known: the lake has no earlier day"
 LINES_NONE = "No line was seen that only failed attempts of a kind have."
 AGES = {"new": "new", "returning": "returning", "known": "known"}
 

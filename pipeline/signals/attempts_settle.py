@@ -182,6 +182,7 @@ def by_lines(attempts: pd.DataFrame, lines: pd.DataFrame, phrases: Sequence[Phra
 
     A line's instant is the earliest by which the failure is known, so it also narrows an end that only a scrape gave.
     A line too late for what is known, or after one that announced the retry, is about an attempt that nothing else shows.
+    Of a name that several namespaces have, a line written in one of these is about the one there.
     """
     said = _failure_lines(lines, phrases)
     if said.empty:
@@ -192,7 +193,7 @@ def by_lines(attempts: pd.DataFrame, lines: pd.DataFrame, phrases: Sequence[Phra
     retried: dict[int, pd.Timestamp] = {}
     for at, job, namespace, phrase in said.itertuples(index=False):
         same_name = names.setdefault((job,), [])
-        row = alive_at(same_name, at)
+        row = alive_at([r for r in same_name if r["namespace"] == namespace] or same_name, at)
         over = _over_by(row, retried) if row else None
         if row is None or (over is not None and at > over):
             row = _from_line(job, namespace, at, over, spoken.get(job, [at]))

@@ -20,7 +20,7 @@ from pipeline.steps.told import by_hour
 _HOUR_NS = DAY_NS // 24
 _BEFORE_NS = _HOUR_NS  # how long before an attempt its run may say what it will use
 _AFTER_NS = 60 * NS  # how long after its end lines still are about it (contract, Failures)
-_SAID = ["ts", "msg", "run_id", "job_name", "err", "line", "format"]
+_SAID = ["ts", "namespace", "msg", "run_id", "job_name", "err", "line", "format"]
 _WHENCE = ["app", "pod", "container", "labels", "metadata"]
 _ONE = ["namespace", "job_name", "attempt"]
 

@@ -26,7 +26,7 @@ def section(data: ReportData) -> dict[str, Any]:
         "nothing": None if found else _nothing(data),
         "rows": [_row(data, r) for r in found[:_ROWS]],
         "more": _more(len(found) - _ROWS, "shares", data),
-        "lines_title": say(en.LINES_TITLE, n=count(len(written))),
+        "lines_title": say(en.LINES_AGELESS if _ageless(written) else en.LINES_TITLE, n=count(len(written))),
         "lines_nothing": None if written or not len(data.failures) else _no_line(data),
         "lines": [_line(data, r) for r in written[:_LINES]],
         "lines_more": _more(len(written) - _LINES, "ledger", data),
@@ -53,10 +53,15 @@ def _incidents(data: ReportData) -> dict[str, Mapping[str, Any]]:
 
 
 def unheard(data: ReportData) -> list[Mapping[str, Any]]:
-    """Return the lines that no success has: new ones first, then returning ones, and the latest first."""
+    """Return the lines that no success has: new ones first, then returning ones, and those of most failures first."""
     rows = [r for r in records(data.ledger) if r["what"] == "template" and r["succeeded"] == 0]
     latest = sorted(rows, key=lambda r: (str(r["last_at"]), r["id"]), reverse=True)
-    return sorted(latest, key=lambda r: _STATES.get(r["state"], len(_STATES)))
+    return sorted(latest, key=lambda r: (_STATES.get(r["state"], len(_STATES)), -r["failed"]))
+
+
+def _ageless(written: list[Mapping[str, Any]]) -> bool:
+    """Tell whether nobody knows which are new, as the lake has no earlier day."""
+    return bool(written) and all(r["state"] is None for r in written)
 
 
 def _row(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
