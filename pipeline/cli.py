@@ -47,7 +47,7 @@ app.add_typer(configs, name="config")
 Day = Annotated[str, typer.Option("--date", metavar="DATE", help="The UTC day, YYYY-MM-DD.")]
 MaybeDay = Annotated[str | None, typer.Option("--date", metavar="DATE", help="The UTC day, YYYY-MM-DD.")]
 Formats = Annotated[str, typer.Option("--format", help="Which files to write: md, html, json, comma-separated.")]
-Lang = Annotated[str | None, typer.Option("--lang", help="Language of the report: en.")]
+Lang = Annotated[str | None, typer.Option("--lang", help="Language of the report: en or ru.")]
 Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where reports go (report.out).")]
 LakeUri = Annotated[str | None, typer.Option("--lake", metavar="URI", help="The lake (lake.uri).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -367,6 +367,6 @@ DAYS = {"red": red, "green": green, "grey": grey, "amber": amber, "empty": empty
 
 
 @cache
-def files(day: str) -> dict[str, str]:
-    """Return the three files of one of these days."""
-    return rendered(DAYS[day]())
+def files(day: str, lang: str = "en") -> dict[str, str]:
+    """Return the three files of one of these days in a language."""
+    return rendered(dataclasses.replace(DAYS[day](), words=words(lang)))

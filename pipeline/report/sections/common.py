@@ -11,8 +11,6 @@ from pipeline.report.rich import Rich, Span, code, document, issue, joined, link
 from pipeline.report.text import between, count, duration, percent
 from pipeline.report.words import Words
 
-_HEADS = ("runbook", "rollback_plan", "slo", "alerts")
-
 
 def source_name(words: Words, what: str, source: str) -> str:
     """Name a source as people do."""
@@ -61,17 +59,13 @@ def hidden(data: ReportData) -> list[tuple[str, list[Mapping[str, Any]]]]:
 
 
 def doc(data: ReportData, path: str, name: str = "") -> Span | None:
-    """Return the link to one of the house's documents, named after its file unless told otherwise."""
-    return document(data.docs_url, path, name or _title(path)) if path else None
+    """Return the link to one of the house's documents, named after what it is by its file's name, unless told otherwise."""
+    return document(data.docs_url, path, name or _title(data.words, path)) if path else None
 
 
-def _title(path: str) -> str:
+def _title(words: Words, path: str) -> str:
     stem = path.rpartition("/")[2].partition(".")[0]
-    head = next((h for h in _HEADS if stem.startswith(h)), "")
-    rest = stem.removeprefix(head).replace("ai_slot", "").replace("_", " ").split()
-    name = head.replace("_", " ")
-    name = name.upper() if head == "slo" else name.capitalize()
-    return ": ".join(p for p in (name, " ".join(rest)) if p)
+    return next((title for head, title in words.of("documents").items() if stem.startswith(head)), stem)
 
 
 def alert(data: ReportData, name: object) -> Span:
@@ -102,7 +96,7 @@ def rows_link(text: str, target: str, *, there: bool = True) -> Span:
 
 def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
     """Name signatures by their titles."""
-    by_id: Mapping[str, str] = {s.id: s.title or s.id for s in data.signatures}
+    by_id: Mapping[str, str] = {s.id: s.named(data.words.lang) for s in data.signatures}
     return data.words.listed([by_id.get(i, i) for i in ids]) or otherwise
 
 

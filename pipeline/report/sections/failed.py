@@ -154,7 +154,7 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
         "first": when(min(at, key=_instant), data.window),
         "last": when(max(at, key=_instant), data.window),
         "issues": issues(data.words, g.issues, 6) if g.issues else no_issue(data, g.rows),
-        "action": advice(first.first_action) if first else say(data.words("no_action")),
+        "action": advice(first.advice(data.words.lang)) if first else say(data.words("no_action")),
         "doc": _doc(data, first.runbook) if first else None,
         "example": next((r["example"] for r in g.rows if r["example"]), None),
     }

@@ -16,6 +16,7 @@ def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `short` (one line), `lines`, `command`."""
     lake = str(data.inputs.get("lake", "lake"))
     command = f"aislot report daily --date {data.date}" + (f" --lake {shlex.quote(lake)}" if lake != "lake" else "")
+    command += f" --lang {data.words.lang}" if data.words.lang != "en" else ""
     return {
         "note": "",
         "short": say(
@@ -42,7 +43,10 @@ def _lines(data: ReportData) -> list[Rich]:
     return [
         *([say(data.words("method_lake"), lake=code(lake))] if lake else []),
         *([joined(servers, ", ")] if servers else []),
-        say(data.words("method_rows"), rows=", ".join(f"{what} {count(n)}" for what, n in rows.items()))
+        say(
+            data.words("method_rows"),
+            rows=joined([say("{what} {n}", what=code(w), n=count(n)) for w, n in rows.items()], ", "),
+        )
         if rows
         else say(""),
         say(data.words("method_settings"), settings=joined(settings, ", "))

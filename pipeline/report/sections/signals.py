@@ -73,7 +73,7 @@ def _name(data: ReportData, s: Signal) -> str:
         return data.words.of("signals")[s.name][0]
     if not s.rule:
         return s.name.capitalize()
-    titles = {x.id: x.title or x.id for x in data.signatures}
+    titles = {x.id: x.named(data.words.lang) for x in data.signatures}
     named = [titles.get(i, i) for i in s.rule["signatures"]]
     return data.words.of("rule_names").get(s.rule["measure"]) or capital(" or ".join(named)) or str(s.rule["alert"])
 

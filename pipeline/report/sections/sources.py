@@ -136,7 +136,11 @@ def _listed(words: Words, c: Coverage) -> Rich:
 def _events(words: Words, c: Coverage) -> Rich:
     said, but = [], words("proof_unjudged")
     if "lists" in c.proof:
-        said.append(say(words("proof_events"), lists=words.counted(int(c.proof["lists"]), "list"), method=_method(c)))
+        said.append(
+            say(
+                words("proof_events"), lists=words.counted(int(c.proof["lists"]), "list"), method=_said_method(words, c)
+            )
+        )
     if "counted" in c.proof:
         facts = {key: count(c.proof.get(key, 0)) for key in ("lines", "counted", "others", "elsewhere")}
         said.append(say(words("proof_shipped"), **facts))
@@ -152,16 +156,22 @@ def _comments(words: Words, c: Coverage) -> Rich:
 
 
 def _kubectl_logs(words: Words, c: Coverage) -> Rich:
-    return say(words("proof_logs"), logs=words.counted(int(c.proof.get("logs", 0)), "log"), method=_method(c))
+    return say(
+        words("proof_logs"), logs=words.counted(int(c.proof.get("logs", 0)), "log"), method=_said_method(words, c)
+    )
 
 
 def _kubectl_jobs(words: Words, c: Coverage) -> Rich:
     shown = words.counted(int(c.proof.get("snapshots", 0)), "snapshot")
-    return say(words("proof_jobs"), snapshots=shown, method=_method(c))
+    return say(words("proof_jobs"), snapshots=shown, method=_said_method(words, c))
 
 
-def _bare(_words: Words, c: Coverage) -> Rich:
-    return say("{method}", method=_method(c))
+def _bare(words: Words, c: Coverage) -> Rich:
+    return say("{method}", method=_said_method(words, c))
+
+
+def _said_method(words: Words, c: Coverage) -> str:
+    return words.of("methods").get(_method(c), _method(c))
 
 
 def _method(c: Coverage) -> str:

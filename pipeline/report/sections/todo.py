@@ -41,7 +41,7 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
     too_long = {r.get("incident_id") for r in data.reasons if r["rule"] == "incident-too-long"}
     for i in records(data.incidents):
         first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
-        action = advice(first.first_action) if first else say("")
+        action = advice(first.advice(data.words.lang)) if first else say("")
         facts: dict[str, object] = {
             "what": capital(titles(data, i["signatures"], i["class"])),
             "start": _minute(data, i["started_at"]),
@@ -200,6 +200,6 @@ def _others(data: ReportData) -> Iterator[Todo]:
             yield Todo(
                 _OTHER,
                 what,
-                advice(first.first_action) if first else say(""),
+                advice(first.advice(data.words.lang)) if first else say(""),
                 doc(data, first.runbook) if first else None,
             )
