@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.model import NS, Window, instant_of, instant_text
@@ -64,6 +65,14 @@ def md_code(text: Any) -> str:
     fence = "`" * (max((len(r) for r in _TICKS.findall(body)), default=0) + 1)
     pad = " " if body[:1] in {"`", " ", ""} or body[-1:] in {"`", " "} else ""
     return f"{fence}{pad}{body}{pad}{fence}"
+
+
+def md_fence(lines: Sequence[Any]) -> str:
+    """Put lines into a Markdown fence that they cannot leave."""
+    body = [visible(line) for line in lines]
+    longest = max((len(r) for line in body for r in _TICKS.findall(line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *body, fence])
 
 
 def md_text(text: Any) -> str:
