@@ -22,12 +22,14 @@ from pipeline.cli.shared import (
     app,
     check_level,
     end,
+    print_json,
     print_results,
     report_app,
     say_report,
     to_date,
+    to_window,
 )
-from pipeline.errors import DONE, INCOMPLETE, TROUBLE, worst
+from pipeline.errors import DONE, INCOMPLETE, TROUBLE, UsageError, worst
 
 
 @app.command()
@@ -66,3 +68,33 @@ def report_daily(
     say_report(options, report)
     print_results(as_json, [report])
     end(worst(DONE if report.complete else INCOMPLETE, TROUBLE if fails(report.verdict, fail_on) else DONE))
+
+
+@report_app.command("postmortem")
+def report_postmortem(
+    ctx: typer.Context,
+    issue: Annotated[int, typer.Option("--issue", min=1, metavar="N", help="The issue, by its number.")],
+    since: Annotated[str | None, typer.Option(help="Start, RFC 3339; default: what its incidents reach.")] = None,
+    until: Annotated[str | None, typer.Option(help="End, not included.")] = None,
+    lang: Lang = None,
+    formats: Formats = "md,html,json",
+    out: Out = None,
+    lake: LakeUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence on an issue: OUT/postmortem/N/report.md, report.html, summary.json."""
+    from pipeline.steps import postmortem as step
+
+    options: Options = ctx.obj
+    context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang})
+    if bool(since) != bool(until):
+        raise UsageError("--since and --until come together", "give both of them, or neither")
+    window = to_window(context, None, since, until) if since else None
+    made = step.report_postmortem(context, issue, window, [f.strip() for f in formats.split(",") if f.strip()])
+    context.say(f"{made.state}, revision {made.revision}: {made.sentence}")
+    if as_json:
+        print_json({"issue": made.issue, "state": made.state, "revision": made.revision, "dir": str(made.folder)})
+    else:
+        for path in made.files:
+            typer.echo(str(path))
+    end(DONE if made.complete else INCOMPLETE)

@@ -15,6 +15,7 @@ import pandas as pd
 from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import AlertRule
+from pipeline.signals.alerts import Expected
 from pipeline.signals.shared import incident_of
 
 TIMES = (
@@ -47,7 +48,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Case:
-    """One incident: its row, its failures in time order, its key times, and the verdict of its pages (None: none due)."""
+    """One incident: its row, its failures in time order, its key times, what told people first.
+
+    `page`: whether a page about it that was due came: `matched`, `missed`, `none` due; None where nobody can tell.
+    """
 
     incident: Mapping[str, Any]
     failures: Sequence[Mapping[str, Any]]
@@ -85,7 +89,7 @@ class Evidence:
     alert_audit: pd.DataFrame
     issue_runs: pd.DataFrame
     events: pd.DataFrame
-    rules: Sequence[AlertRule]
+    expected: Sequence[Expected]
     known: Mapping[str, str]
     issue: int
     tolerance_s: float
@@ -141,7 +145,7 @@ def _app_at(e: Evidence, row: Mapping[str, Any], at: int) -> str:
 
 
 def _about(e: Evidence, row: Mapping[str, Any]) -> list[AlertRule]:
-    return [r for r in e.rules if row["class"] in r.classes]
+    return [x.rule for x in e.expected if row["class"] in x.rule.classes]
 
 
 def _span(e: Evidence, row: Mapping[str, Any]) -> tuple[int, int]:
@@ -151,18 +155,18 @@ def _span(e: Evidence, row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _threshold(e: Evidence, row: Mapping[str, Any]) -> Moment:
-    start, end = _span(e, row)
-    found = [
-        (at, a["alert"])
-        for a in schemas.rows_of(e.alert_audit)
-        if a["alert"] in {r.name for r in _about(e, row) if r.measure != "recovery"}
-        and (at := _ns(a["expected_start"])) is not None
-        and start <= at <= end
-    ]
+    found = [(at, rule.name) for at, rule in _reached(e, row) if rule.measure != "recovery"]
     if found:
         at, name = min(found)
-        return Moment(at, "replay", str(name))
-    return Moment(None, e.known.get("alerts") or e.known.get("jobs") or e.known.get("logs") or "none")
+        return Moment(at, "replay", name)
+    return Moment(None, e.known.get("jobs") or e.known.get("logs") or "none")
+
+
+def _reached(e: Evidence, row: Mapping[str, Any]) -> list[tuple[int, AlertRule]]:
+    """Return when the thresholds about an incident's class were reached while it lasted."""
+    start, end = _span(e, row)
+    mine = [x for x in e.expected if row["class"] in x.rule.classes]
+    return [(at, x.rule) for x in mine for at, _ in x.intervals if start <= at <= end]
 
 
 def _alert(e: Evidence, row: Mapping[str, Any]) -> Moment:
@@ -233,18 +237,22 @@ def _stable(row: Mapping[str, Any]) -> Moment:
 
 
 def _page(e: Evidence, row: Mapping[str, Any]) -> str | None:
-    """Return `missed` where a page about this class that was due never came, else `matched`; None where none was due."""
-    start, end = _span(e, row)
-    pages = {r.name for r in _about(e, row) if r.severity == "page"}
-    found = [
-        a["verdict"]
-        for a in schemas.rows_of(e.alert_audit)
-        if a["alert"] in pages
-        and (at := _ns(a["expected_start"])) is not None
-        and start <= at <= end
-        and not isinstance(a["silenced"], str)
-    ]
-    return None if not found else "missed" if "missed" in found else "matched"
+    """Return `missed` where a page about this class that was due never came, `matched` where all came, `none` if none was."""
+    due = [(at, rule.name) for at, rule in _reached(e, row) if rule.severity == "page"]
+    if not due:
+        return "none"
+    audited = _audited(e)
+    found = [audited[key] for key in due if key in audited]
+    return "missed" if "missed" in found else "matched" if len(found) == len(due) else None
+
+
+def _audited(e: Evidence) -> dict[tuple[int, str], str]:
+    """Return the verdict on each threshold that was reached, as `matched` where a maintenance silenced it."""
+    rows = [a for a in schemas.rows_of(e.alert_audit) if _ns(a["expected_start"]) is not None]
+    return {
+        (_sure(a["expected_start"]), a["alert"]): "matched" if isinstance(a["silenced"], str) else str(a["verdict"])
+        for a in rows
+    }
 
 
 def _detected(times: Mapping[str, Moment]) -> Moment:
@@ -262,13 +270,10 @@ def timeline(e: Evidence, told: Sequence[Case]) -> list[Entry]:
 def _entries(e: Evidence, case: Case) -> list[Entry]:
     name = str(case.incident["class"])
     out = [*_failed(name, case.failures), *_signatures(e, case)]
-    start, end = _span(e, case.incident)
-    about = {r.name: r for r in _about(e, case.incident)}
-    for a in schemas.rows_of(e.alert_audit):
-        at = _ns(a["expected_start"])
-        if a["alert"] in about and at is not None and start <= at <= max(end, start):
-            what = "threshold_missed" if a["verdict"] == "missed" else "threshold"
-            out.append(Entry(at, name, what, _alarm(about[a["alert"]]), 1, "replay"))
+    about, audited = {r.name: r for r in _about(e, case.incident)}, _audited(e)
+    for at, rule in _reached(e, case.incident):
+        what = "threshold_missed" if audited.get((at, rule.name)) == "missed" else "threshold"
+        out.append(Entry(at, name, what, _alarm(rule), 1, "replay"))
     out += [
         Entry(_sure(a["started_at"]), name, "fired", _alarm(about[a["alert"]]), 1, "alert")
         for a in _fired(e, case.incident)

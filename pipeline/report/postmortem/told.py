@@ -224,7 +224,7 @@ def _measures(data: PostmortemData) -> list[dict[str, Any]]:
     ]
     pages = [
         {
-            "text": pm["page_none"] if c.page is None else pm[f"page_{c.page}"],
+            "text": None if c.page is None else pm[f"page_{c.page}"],
             "bad": c.page == "missed",
             "good": c.page == "matched",
         }
@@ -273,7 +273,8 @@ def well(data: PostmortemData) -> Rich:
     pm, words = data.base.words.of("postmortem"), data.base.words
     came = [m for c in data.cases if (m := c.times["alert_firing"]).at is not None]
     if not came:
-        return say(pm["well_none"])
+        unsure = any(c.times["alert_firing"].source != "none" for c in data.cases)
+        return say(pm["well_unknown"] if unsure else pm["well_none"])
     slowest = max(
         max(0.0, ((m.at or 0) - int(c.incident["started_at"].value)) / NS)
         for c in data.cases
@@ -296,7 +297,7 @@ def badly(data: PostmortemData) -> Rich:
         *([say(pm["badly_missed"], n=words.counted(missed, "alert"))] if missed else []),
         *([say(pm["badly_long"], n=words.counted(len(long), "incident"), limit=duration(limit))] if long else []),
     ]
-    return joined(parts, "; ") if parts else say(pm["badly_none"])
+    return say(pm["badly_seen"], what=joined(parts, "; ") if parts else say(pm["badly_none"]))
 
 
 def actions(data: PostmortemData) -> list[Rich]:

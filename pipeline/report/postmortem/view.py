@@ -104,17 +104,22 @@ def _impact(data: PostmortemData) -> list[dict[str, Any]]:
     jobs = coverage_of(data.base, "jobs")
     lost = duration(i.lost_s) if i.failed_attempts > i.untimed else None
     used = i.budget_used_ratio
+    at_least = words("at_least")
     return [
-        {"value": words("at_least").format(n=hit) if i.unlinked else hit, "label": pm["runs_hit"]},
-        {"value": f"{len(i.issues)}", "label": pm["issues_hit"], "what": issues(words, i.issues, 8)},
-        {"value": _least(data, i.failed_attempts, sure=jobs.complete is not False), "label": pm["failed_attempts"]},
-        {"value": lost and (words("at_least").format(n=lost) if i.untimed else lost), "label": pm["time_lost"]},
-        {"value": f"{i.retries}", "label": pm["retries"]},
-        {
-            "value": None if used is None else percent(used),
-            "label": pm["budget_used"].format(window=words.of("windows").get(i.budget_window, i.budget_window)),
-        },
+        _figure(at_least.format(n=hit) if i.unlinked else hit, pm["runs_hit"]),
+        _figure(f"{len(i.issues)}", pm["issues_hit"], issues(words, i.issues, 8)),
+        _figure(_least(data, i.failed_attempts, sure=jobs.complete is not False), pm["failed_attempts"]),
+        _figure(lost and (at_least.format(n=lost) if i.untimed else lost), pm["time_lost"]),
+        _figure(f"{i.retries}", pm["retries"]),
+        _figure(
+            None if used is None else percent(used),
+            pm["budget_used"].format(window=words.of("windows").get(i.budget_window, i.budget_window)),
+        ),
     ]
+
+
+def _figure(value: str | None, label: str, what: Rich | None = None) -> dict[str, Any]:
+    return {"value": value, "label": label, "what": what}
 
 
 def _least(data: PostmortemData, n: int, *, sure: bool) -> str:
