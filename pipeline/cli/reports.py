@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from pipeline.cli.shared import (
     to_window,
 )
 from pipeline.errors import DONE, INCOMPLETE, TROUBLE, UsageError, worst
+from pipeline.terminal import shown
 
 
 @app.command()
@@ -98,3 +100,25 @@ def report_postmortem(
         for path in made.files:
             typer.echo(str(path))
     end(DONE if made.complete else INCOMPLETE)
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a report.")],
+    lake: LakeUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count a report's numbers again from its lake; exit 10 if any differs."""
+    from pipeline.steps import verify as step
+
+    options: Options = ctx.obj
+    found = step.verify(target, lake, options.terminal.say)
+    if as_json:
+        print_json({"equal": not found, "differences": [asdict(d) for d in found]})
+    else:
+        for d in found:
+            typer.echo(shown(f"{d.file}: {d.key or 'the file'}: reported {d.reported!r}, counted {d.counted!r}"))
+        if not found:
+            typer.echo(f"{target}: every number and every page is what its lake gives")
+    end(TROUBLE if found else DONE)

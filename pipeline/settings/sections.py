@@ -283,6 +283,12 @@ class Settings:
         """Return (key, value, where from) for every setting, secrets and user info masked, in their order."""
         return [(k, _masked(v), self.origins.get(k, "default")) for k, v in _flatten(self)]
 
+    def stated(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as `load` takes it back in its flags; secrets and headers left out."""
+        usual = dict(_flatten(type(self)()))
+        found = [(k, v) for k, v in _flatten(self) if v != usual[k] and not isinstance(v, Secret | Mapping)]
+        return {k: f"{v:f}s" if isinstance(v, float) else _masked(v) for k, v in found}
+
 
 def parse_duration(text: str) -> Seconds:
     """Parse `90s`, `30m`, `1h30m`, `7d`. Raises ValueError."""

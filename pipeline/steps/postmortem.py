@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from pipeline.signals.story import Case, Evidence
 from pipeline.steps import files
 from pipeline.steps.compute import day_coverage, log_lines
 from pipeline.steps.context import Context, ns
-from pipeline.steps.report import FILES, FORMATS, check_wishes, rule_facts, versions
+from pipeline.steps.report import FILES, FORMATS, check_wishes, inputs, rule_facts, versions
 from pipeline.steps.vocabulary import words
 
 _AROUND_NS = 1800 * NS  # what is added on each side of the incidents
@@ -77,7 +77,7 @@ def report_postmortem(
 
 
 def _with(data: PostmortemData, revision: int) -> PostmortemData:
-    return PostmortemData(**{**data.__dict__, "revision": revision})
+    return replace(data, revision=revision)
 
 
 def _revised(path: Path, data: PostmortemData) -> tuple[dict[str, Any], int]:
@@ -103,7 +103,7 @@ def postmortem_data(ctx: Context, issue: int, window: Window | None) -> Postmort
     chosen, mine = _chosen(every, issue, window)
     span = window or _span(ctx, chosen, mine)
     missing = [str(d) for d, _ in span.days() if d not in set(days)]
-    return _gathered(ctx, every, issue, span, chosen, mine, missing)
+    return _gathered(ctx, every, issue, span, chosen, mine, missing, by_window=window is not None)
 
 
 class _Every:
@@ -156,6 +156,8 @@ def _gathered(
     chosen: pd.DataFrame,
     mine: pd.DataFrame,
     missing: Sequence[str],
+    *,
+    by_window: bool,
 ) -> PostmortemData:
     settings, rules = ctx.settings, ctx.catalogue
     whole = Window(window.start // DAY_NS * DAY_NS, -(-window.end // DAY_NS) * DAY_NS)
@@ -223,7 +225,7 @@ def _gathered(
         namespaces=settings.kubernetes.namespaces,
         docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
-        inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in coverage}},
+        inputs=inputs(ctx, coverage),
         versions=versions(ctx, coverage),
         words=words(settings.report.lang),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
@@ -243,6 +245,7 @@ def _gathered(
         issue_failures=alone,
         confirmed_at=_confirmed(ctx, chosen),
         revision=1,
+        by_window=by_window,
         mttr_limit_s=next((o.limit_s for o in rules.objectives if o.limit_s is not None), None),
         missing_days=missing,
     )

@@ -117,7 +117,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         namespaces=settings.kubernetes.namespaces,
         docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
-        inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in day.coverage}},
+        inputs=inputs(ctx, day.coverage),
         versions=versions(ctx, day.coverage),
         words=words(settings.report.lang),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
@@ -156,6 +156,18 @@ def rule_facts(expected: Expected, day: Window) -> dict[str, Any]:
         "worst": expected.worst,
         "worst_at": expected.worst_at,
         "worst_of": expected.worst_of,
+    }
+
+
+def inputs(ctx: Context, coverage: Sequence[Coverage]) -> dict[str, Any]:
+    """Return what the numbers were made from, so that they can be made again: the lake, its rows, settings and own rules."""
+    rules = [{"name": Path(f).name, "text": Path(f).read_text("utf-8")} for f in ctx.settings.catalogue.files]
+    stated = {k: v for k, v in ctx.settings.stated().items() if not k.startswith(("lake.", "report.out"))}
+    return {
+        "lake": ctx.store.uri,
+        "rows": {c.what: c.rows for c in coverage},
+        "settings": stated,
+        "catalogue": rules,
     }
 
 

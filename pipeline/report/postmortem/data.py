@@ -46,7 +46,7 @@ class PostmortemData:
 
     `issue_failures`: how many failures are the issue's own and belong to no incident; `confirmed_at` (ns): when the watch
     over every recovery ends; `similar`: earlier incidents of the same classes, latest first; `missing_days`: days of the
-    window that were never computed.
+    window that were never computed; `by_window`: the window was given, not found by the issue's incidents.
     """
 
     base: ReportData
@@ -61,6 +61,7 @@ class PostmortemData:
     revision: int
     mttr_limit_s: float | None
     missing_days: Sequence[str]
+    by_window: bool = False
 
     @property
     def window(self) -> Window:

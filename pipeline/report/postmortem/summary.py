@@ -21,6 +21,7 @@ def postmortem_summary(data: PostmortemData) -> dict[str, Any]:
         "lang": data.base.words.lang,
         "issue": data.issue,
         "window": [_text(data.window.start), _text(data.window.end)],
+        "by_window": data.by_window,
         "made_at": _text(data.base.made_at // NS * NS),
         "state": data.state,
         "confirmed_at": _text(data.confirmed_at),

@@ -1,0 +1,177 @@
+"""A report against its lake: every number counted again, every page rendered again, nothing taken on trust."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import catalog, schemas
+from pipeline import settings as config
+from pipeline.errors import UsageError
+from pipeline.model import Window, instant_of
+from pipeline.report import render
+from pipeline.report.data import ReportData, plain
+from pipeline.report.postmortem.summary import postmortem_summary
+from pipeline.report.postmortem.view import postmortem_view
+from pipeline.report.view import daily_view, summary
+from pipeline.steps.compute import Day, derive
+from pipeline.steps.context import Context, open_context
+from pipeline.steps.postmortem import postmortem_data
+from pipeline.steps.report import FILES, report_data
+
+_MOST = 1000  # differences that are named
+_LINES = 20  # of a page
+_SHOWN = 200  # characters of a line
+_EXACT = 1e-9  # floats are added up in the same order, by whichever release of a library
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it was counted: in which file, by which key, what stands there and what was counted."""
+
+    file: str
+    key: str
+    reported: Any
+    counted: Any
+
+
+def verify(folder: Path, lake: str | None, say: Callable[[str], None]) -> list[Difference]:
+    """Count a report's numbers again from its lake. Raises UsageError where there is no report, LakeError."""
+    path = folder / FILES["json"]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"{folder} holds no report: {FILES['json']} cannot be read", "name a report's folder") from e
+    reported = _parsed(text)
+    if isinstance(reported, Difference):
+        return [reported]
+    try:
+        return _verified(folder, reported, lake, say)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
+        return [Difference(FILES["json"], str(e) or type(e).__name__, "missing, or not as reports write it", None)]
+
+
+def _parsed(text: str) -> Mapping[str, Any] | Difference:
+    try:
+        value = json.loads(text)
+    except ValueError as e:
+        return Difference(FILES["json"], "", f"not JSON: {e}", None)
+    return value if isinstance(value, dict) else Difference(FILES["json"], "", "not a summary", None)
+
+
+def _verified(
+    folder: Path, reported: Mapping[str, Any], lake: str | None, say: Callable[[str], None]
+) -> list[Difference]:
+    with tempfile.TemporaryDirectory(prefix="aislot-") as scratch:
+        ctx = _context(reported, lake, Path(scratch), say)
+        counted, pages, tables = _again(ctx, reported)
+    out = list(_walk(FILES["json"], "", reported, json.loads(json.dumps(counted))))
+    for name, made in pages.items():
+        there = folder / FILES[name]
+        if there.exists():
+            out += _compared(FILES[name], there.read_text(encoding="utf-8", errors="replace"), made)
+    return [*out, *tables][:_MOST]
+
+
+def _context(reported: Mapping[str, Any], lake: str | None, scratch: Path, say: Callable[[str], None]) -> Context:
+    """Make the world again in which the report was made, but for its secrets. Raises UsageError, LakeError."""
+    inputs = reported["inputs"]
+    flags = dict(inputs["settings"])
+    own = []
+    for i, rules in enumerate(inputs["catalogue"]):
+        path = scratch / f"{i}.toml"
+        path.write_text(rules["text"], encoding="utf-8")
+        own.append(str(path))
+    flags |= {"catalogue.files": own, "lake.uri": lake or inputs["lake"], "report.lang": reported["lang"]}
+    settings = config.load(None, "", {}, flags)
+    return open_context(settings, instant_of(reported["made_at"]), say, written_by=reported["versions"]["aislot"])
+
+
+def _again(ctx: Context, reported: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[Difference]]:
+    """Return a report's figures and pages as they are counted now, and where the lake's tables differ from that."""
+    templates = catalog.data_dir("reports")
+    if reported["report"] == "daily":
+        day = derive(ctx, dt.date.fromisoformat(reported["date"]))
+        data = _as_reported(report_data(ctx, day), reported)
+        return summary(data), _pages(daily_view(data), templates, "daily"), _tables(ctx, day)
+    window = Window(*(instant_of(t) for t in reported["window"]))
+    found = postmortem_data(ctx, int(reported["issue"]), window if reported["by_window"] else None)
+    told = replace(found, base=_as_reported(found.base, reported), revision=int(reported["revision"]))
+    return postmortem_summary(told), _pages(postmortem_view(told), templates, "postmortem"), []
+
+
+def _as_reported(data: ReportData, reported: Mapping[str, Any]) -> ReportData:
+    """Take from the report what is no number: where its lake was, what its settings said and which rules were its own."""
+    told = {k: reported["inputs"][k] for k in ("lake", "settings", "catalogue")}
+    return replace(data, inputs={**data.inputs, **told}, changed_settings=list(reported["settings"]))
+
+
+def _pages(view: Mapping[str, Any], templates: Path, report: str) -> dict[str, str]:
+    return {
+        "md": render.render_markdown(view, templates, report),
+        "html": render.render_html(view, templates, report),
+    }
+
+
+def _walk(file: str, key: str, reported: Any, counted: Any) -> Iterator[Difference]:
+    if isinstance(reported, Mapping) and isinstance(counted, Mapping):
+        for k in [*reported, *(k for k in counted if k not in reported)]:
+            yield from _walk(file, f"{key}.{k}" if key else str(k), reported.get(k), counted.get(k))
+    elif isinstance(reported, list) and isinstance(counted, list):
+        for i in range(max(len(reported), len(counted))):
+            of = [x[i] if i < len(x) else None for x in (reported, counted)]
+            yield from _walk(file, f"{key}[{i}]", *of)
+    elif not _equal(reported, counted):
+        yield Difference(file, key, reported, counted)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if (
+        isinstance(a, float | int)
+        and isinstance(b, float | int)
+        and not isinstance(a, bool)
+        and not isinstance(b, bool)
+    ):
+        return math.isclose(a, b, rel_tol=_EXACT)
+    return type(a) is type(b) and bool(a == b)
+
+
+def _compared(file: str, there: str, made: str) -> list[Difference]:
+    """Return the lines in which a page differs from what its numbers make."""
+    if there == made:
+        return []
+    was, now = there.splitlines(), made.splitlines()
+    out = [
+        Difference(file, f"line {i + 1}", *((x[i] if i < len(x) else "")[:_SHOWN] for x in (was, now)))
+        for i in range(max(len(was), len(now)))
+        if was[i : i + 1] != now[i : i + 1]
+    ]
+    return out[:_LINES] or [Difference(file, "line ends", len(there), len(made))]
+
+
+def _tables(ctx: Context, day: Day) -> list[Difference]:
+    """Return where the lake's own tables of a day are not what is counted from its attempts, lines and alerts."""
+    out: list[Difference] = []
+    for name in schemas.DERIVED_OF_DAY:
+        there = schemas.in_order(name, ctx.tables.read(name, day.window))
+        made = schemas.from_frame(name, getattr(day, name))
+        if not there.equals(made):
+            out += _rows(name, there, made)
+    return out
+
+
+def _rows(name: str, there: pa.Table, made: pa.Table) -> list[Difference]:
+    was, now = ([json.loads(json.dumps(plain(r), default=str)) for r in t.to_pylist()] for t in (there, made))
+    found: list[Difference] = []
+    for i in range(max(len(was), len(now))):
+        of = [x[i] if i < len(x) else None for x in (was, now)]
+        found += _walk(f"table {name}", f"row {i + 1}", *of)
+    return found
