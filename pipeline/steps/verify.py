@@ -29,7 +29,7 @@ from pipeline.steps.report import FILES, report_data
 
 _MOST = 1000  # differences that are named
 _LINES = 20  # of a page
-_SHOWN = 200  # characters of a line
+_SHOWN, _BEFORE = 200, 40  # characters of a line, and of them before it differs
 _EXACT = 1e-9  # floats are added up in the same order, by whichever release of a library
 
 
@@ -149,12 +149,16 @@ def _compared(file: str, there: str, made: str) -> list[Difference]:
     if there == made:
         return []
     was, now = there.splitlines(), made.splitlines()
-    out = [
-        Difference(file, f"line {i + 1}", *((x[i] if i < len(x) else "")[:_SHOWN] for x in (was, now)))
-        for i in range(max(len(was), len(now)))
-        if was[i : i + 1] != now[i : i + 1]
-    ]
+    pairs = [((was[i : i + 1] or [""])[0], (now[i : i + 1] or [""])[0]) for i in range(max(len(was), len(now)))]
+    out = [Difference(file, f"line {i + 1}", *_where_they_part(a, b)) for i, (a, b) in enumerate(pairs) if a != b]
     return out[:_LINES] or [Difference(file, "line ends", len(there), len(made))]
+
+
+def _where_they_part(a: str, b: str) -> tuple[str, str]:
+    """Return of two lines that part in which they differ: those of a page can be very long."""
+    first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = max(0, first - _BEFORE)
+    return a[start : start + _SHOWN], b[start : start + _SHOWN]
 
 
 def _tables(ctx: Context, day: Day) -> list[Difference]:
