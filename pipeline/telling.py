@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.rules import JobKind, Phrase
 from pipeline.scan import Pattern, Rows, Scanner, matches
 
 BY = ("ts", "level", "run_id", "job_name", "issue", "signatures", "line")  # what it takes to tell
+_VERSION = 1  # to be raised whenever other lines are chosen: what was chosen before is then chosen anew
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORDS = Pattern(r"\b(?:error|fatal|panic|failed)\b", any_case=True)
 _WORD = Pattern(
@@ -38,6 +40,8 @@ class Telling:
         self._hint = Pattern(job_hint(kinds))
         self._phrases = [Pattern(p.pattern) for p in phrases]
         self._scanner = Scanner([*self._phrases, _WORD])
+        said = (_VERSION, BY, _BAD, _WORDS, _RUN, self._hint, self._phrases)
+        self.rules = hashlib.sha256(repr(said).encode()).hexdigest()  # what other rules than these would not have
 
     def rows(self, logs: pa.Table) -> Rows:
         """Return which rows tell something; `logs` need the columns `BY` alone."""

@@ -99,7 +99,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
     day = ctx.check_day(date)
     if not any(ctx.records.of(w, day) for w in WHAT):
         raise LakeError(f"nothing of {date} was ever pulled", f"run: aislot pull --date {date}")
-    told = Told(ctx)
+    told = Told(ctx, keep=True)
     computed = set(ctx.tables.days("golden"))
     window = Window(day.start - (_WINDOW_DAYS - 1) * DAY_NS, day.end)
     for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):

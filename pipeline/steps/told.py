@@ -1,4 +1,4 @@
-"""The lines of a lake's `logs` that matter to a computation; each hour is read once, hours side by side."""
+"""The lines of a lake's `logs` that matter to a computation: taken out as an hour is written, else read once for them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,64 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import schemas
 from pipeline.correlate import Spans, joined
-from pipeline.lake.tables import cell_ns
+from pipeline.lake.extracts import Extract, Extracts
+from pipeline.lake.store import Store
+from pipeline.lake.tables import Tables, cell_ns
 from pipeline.model import Window
+from pipeline.rules import Catalogue
 from pipeline.steps.context import Context
 from pipeline.telling import BY, Telling
 
 SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
+_AT_ONCE = 30_000  # rows that are looked through together
 _T = TypeVar("_T")
 _READERS = 2  # hours that are read side by side
+
+
+class Listener:
+    """Hears the rows of an hour as they are written, and keeps what they tell beside them. For one thread at a time."""
+
+    def __init__(self, store: Store, rules: Catalogue, hour: Window) -> None:
+        self._hour = hour
+        self._kept = extracts(store)
+        self._telling = Telling(rules.job_kinds, rules.phrases)
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._told: list[pa.Table] = []
+        self._runs: list[Spans] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of `logs` in the order in which they go to the hour's file."""
+        self._waiting.append(rows)
+        self._rows += rows.num_rows
+        if self._rows >= _AT_ONCE:
+            self._listen()
+
+    def close(self, content: str) -> None:
+        """Keep what was told by rows that came to a file with this digest. Raises LakeError."""
+        self._listen()
+        self._kept.write(self._hour, content, self._telling.rules, _extract(self._telling, self._told, self._runs))
+
+    def _listen(self) -> None:
+        if self._waiting:
+            rows = pa.concat_tables(self._waiting)
+            self._waiting, self._rows = [], 0
+            self._runs.append(_runs(rows))
+            self._told.append(rows.select(SAID).take(pa.array(self._telling.rows(rows))))
 
 
 @dataclass(frozen=True)
 class Told:
     """The lines of `logs` that tell something, and the runs that lines name.
 
-    Only these leave their files: a day has up to millions of lines, a few thousand of which matter here.
+    Only these leave their files: a day has up to millions of lines, a few thousand of which matter here. What no pull has
+    kept of an hour is taken out of it, and kept where `keep` says so.
     """
 
     ctx: Context
+    keep: bool = False
     hours: dict[Window, tuple[pa.Table, Spans]] = field(default_factory=dict)
 
     def lines(self, window: Window) -> pa.Table:
@@ -46,16 +85,38 @@ class Told:
         return [self.hours[c] for c in cells]
 
     def _hour(self, cell: Window) -> tuple[pa.Table, Spans]:
-        rules, tables = self.ctx.catalogue, self.ctx.tables
-        telling = Telling(rules.job_kinds, rules.phrases)
-        runs: list[Spans] = []
+        kept = extracts(self.ctx.store)
+        content = kept.content(cell)
+        if content is None:
+            return schemas.chosen("logs", SAID).empty_table(), {}
+        telling = Telling(self.ctx.catalogue.job_kinds, self.ctx.catalogue.phrases)
+        found = kept.read(cell, content, telling.rules)
+        if found is None:
+            found = _taken_out(self.ctx.tables, telling, cell)
+            if self.keep:
+                kept.write(cell, content, telling.rules, found)
+        return found.rows, {run: (first, last) for run, (first, last) in found.facts["runs"].items()}
 
-        def choose(logs: pa.Table) -> pa.Array:
-            runs.append(_runs(logs))
-            return pa.array(telling.rows(logs))
 
-        rows = tables.chosen("logs", cell, BY, choose, SAID)
-        return rows.take(pa.array(telling.rows(rows))), joined(*runs)
+def extracts(store: Store) -> Extracts:
+    """Return the doors to what was taken out of `logs`."""
+    return Extracts(store, "logs", "told_lines", SAID)
+
+
+def _taken_out(tables: Tables, telling: Telling, cell: Window) -> Extract:
+    runs: list[Spans] = []
+
+    def choose(logs: pa.Table) -> pa.Array:
+        runs.append(_runs(logs))
+        return pa.array(telling.rows(logs))
+
+    return _extract(telling, [tables.chosen("logs", cell, BY, choose, SAID)], runs)
+
+
+def _extract(telling: Telling, told: list[pa.Table], runs: list[Spans]) -> Extract:
+    """Join what parts of an hour told: what is chosen of them once more is what is chosen of the whole."""
+    rows = pa.concat_tables([schemas.chosen("logs", SAID).empty_table(), *told]).combine_chunks()
+    return Extract(rows.take(pa.array(telling.rows(rows))), {"runs": joined(*runs)})
 
 
 def _runs(logs: pa.Table) -> Spans:
