@@ -16,6 +16,7 @@ from pipeline.rules import JobKind, Phrase
 from pipeline.scan import Pattern, Rows, Scanner, matches
 
 BY = ("ts", "level", "run_id", "job_name", "issue", "signatures", "line")  # what it takes to tell
+OF_POD = ("ts", "app", "pod", "container", "job_name")  # what it takes to know a pod's first lines
 _VERSION = 1  # to be raised whenever other lines are chosen: what was chosen before is then chosen anew
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORDS = Pattern(r"\b(?:error|fatal|panic|failed)\b", any_case=True)
@@ -80,12 +81,31 @@ class Telling:
         run = pc.replace_with_mask(run, pc.is_null(run), whose)
         ts = columns["ts"].take(at).cast(pa.int64()).to_numpy()
         step = np.where(_flags(pc.is_valid(named)), _MINUTE_NS, _HOUR_NS)
-        group = np.zeros(len(rest), np.int64)
-        for of in (_codes(named), _codes(run), _codes(columns["issue"].take(at)), words, pd.factorize(ts // step)[0]):
-            group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
-        least = np.full(len(rest), _LATEST)
-        np.minimum.at(least, group, ts)
-        return np.asarray(least[group] == ts, bool)
+        issue = columns["issue"].take(at)
+        return _earliest(ts, _codes(named), _codes(run), _codes(issue), words, pd.factorize(ts // step)[0])
+
+
+def first_of_pods(logs: pa.Table) -> Rows:
+    """Return which rows of jobs are the first that a pod's container wrote; `logs` need the columns `OF_POD` alone.
+
+    What is chosen of parts, chosen of once more, is what is chosen of the whole.
+    """
+    if not logs.num_rows:
+        return np.empty(0, np.int64)
+    columns = {c: _whole(logs[c]) for c in OF_POD}
+    rows = np.flatnonzero(_flags(pc.is_valid(columns["job_name"])))
+    ts, *whose = (columns[c].take(pa.array(rows)) for c in OF_POD)
+    return rows[_earliest(ts.cast(pa.int64()).to_numpy(), *map(_codes, whose))]
+
+
+def _earliest(ts: Rows, *by: Rows) -> Flags:
+    """Tell which rows are the first of those that are alike by some numbers."""
+    group = np.zeros(len(ts), np.int64)
+    for of in by:
+        group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
+    least = np.full(len(ts), _LATEST)
+    np.minimum.at(least, group, ts)
+    return np.asarray(least[group] == ts, bool)
 
 
 def _codes(values: pa.Array) -> npt.NDArray[np.int64]:

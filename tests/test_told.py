@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.correlate import Spans
 from pipeline.lake.store import Store
 from pipeline.lake.tables import Tables, cell_of, file_of
 from pipeline.loglines import to_logs
@@ -22,7 +21,7 @@ from pipeline.settings import Settings
 from pipeline.steps import told
 from pipeline.steps.compute import compute, derive
 from pipeline.steps.context import Context
-from pipeline.steps.told import Listener, Told
+from pipeline.steps.told import Hour, Listener, Told
 from pipeline.telling import Telling
 from tests.lives import FAILED, Life, said
 from tests.small_lake import RULES, lake, pulled
@@ -60,12 +59,12 @@ def written(ctx: Context, rows: pa.Table = LOGS, piece: int = 500) -> Context:
     return ctx
 
 
-def heard(ctx: Context, *, keep: bool = False) -> tuple[pa.Table, Spans]:
+def heard(ctx: Context, *, keep: bool = False) -> Hour:
     of = Told(ctx, keep=keep)
-    return of.lines(HOUR), of.runs(HOUR)
+    return Hour(of.lines(HOUR), of.pods(HOUR), of.runs(HOUR))
 
 
-def by_reading(ctx: Context) -> tuple[pa.Table, Spans]:
+def by_reading(ctx: Context) -> Hour:
     """Return what the hour's file tells, where nothing was kept of it."""
     bare = context(f"memory://bare-{id(ctx)}", ctx.catalogue)
     data = ctx.store.read(file_of("logs", HOUR))
@@ -76,9 +75,11 @@ def by_reading(ctx: Context) -> tuple[pa.Table, Spans]:
 
 def test_there_is_something_to_hear() -> None:
     assert LOGS.num_rows > 400
-    lines, runs = heard(written(context("memory://something")))
-    assert 10 < lines.num_rows < LOGS.num_rows
-    assert runs
+    hour = heard(written(context("memory://something")))
+    assert 10 < hour.lines.num_rows < LOGS.num_rows
+    assert hour.runs
+    pods = [(r["job_name"], r["pod"], r["container"]) for r in LOGS.to_pylist() if r["job_name"]]
+    assert hour.pods.num_rows == len(set(pods)) > 1
 
 
 @pytest.mark.parametrize("piece", [1, 70, 1000])

@@ -1,7 +1,7 @@
 """Rows taken out of a table's files, beside which they are kept: good while the file and the rules are what they were.
 
-An extract is three parts: a line with its proof, a line of JSON, Parquet. The proof is a digest of the rest, of the file
-that it was made of and of the rules that it was made by: one that is stale, damaged or cut off is as good as none.
+An extract is a line with its proof, a line of JSON, and Parquet files. The proof is a digest of the rest, of the file that
+it was made of and of the rules that it was made by: one that is stale, damaged or cut off is as good as none.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pipeline.model import Window
 
 @dataclass(frozen=True)
 class Extract:
-    """Some rows of a cell, and what else was learnt from all of them, as JSON has it."""
+    """Some rows of a cell by what they were chosen for, and what else was learnt from all of them, as JSON has it."""
 
-    rows: pa.Table
+    rows: Mapping[str, pa.Table]
     facts: Mapping[str, Any]
 
 
 class Extracts:
-    """Some `columns` of some rows of a table, cell by cell; `name` tells by what they were chosen."""
+    """Some columns of some rows of a table, cell by cell: of each choice its `columns`."""
 
-    def __init__(self, store: Store, table: str, name: str, columns: Sequence[str]) -> None:
+    def __init__(self, store: Store, table: str, name: str, columns: Mapping[str, Sequence[str]]) -> None:
         self._store = store
         self._table = table
         self._name = name
-        self._schema = schemas.chosen(table, columns)
+        self._schemas = {choice: schemas.chosen(table, names) for choice, names in columns.items()}
 
     def content(self, cell: Window) -> str | None:
         """Return the digest of what the cell's file holds now, None where there is none. Raises LakeError."""
@@ -49,21 +49,32 @@ class Extracts:
         proof, _, rest = (self._store.read(self._file(cell)) or b"").partition(b"\n")
         if proof != _proof(content, rules, rest):
             return None
-        facts, _, rows = rest.partition(b"\n")
-        return Extract(pq.read_table(io.BytesIO(rows)).cast(self._schema), json.loads(facts))
+        head, _, body = rest.partition(b"\n")
+        said, at, rows = json.loads(head), 0, {}
+        for choice, schema in self._schemas.items():
+            part = body[at : at + said["sizes"][choice]]
+            rows[choice] = pq.read_table(io.BytesIO(part)).cast(schema)
+            at += len(part)
+        return Extract(rows, said["facts"])
 
     def write(self, cell: Window, content: str, rules: str, extract: Extract) -> None:
         """Keep what was taken out of a content by rules. Raises LakeError."""
-        rows = io.BytesIO()
-        with parquet_writer(rows, self._schema) as writer:
-            writer.write_table(extract.rows)
-        facts = json.dumps(extract.facts, sort_keys=True, separators=(",", ":")).encode()
-        rest = facts + b"\n" + rows.getvalue()
+        parts = {choice: _parquet(extract.rows[choice], schema) for choice, schema in self._schemas.items()}
+        said = {"facts": extract.facts, "sizes": {choice: len(part) for choice, part in parts.items()}}
+        head = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+        rest = b"".join([head, b"\n", *parts.values()])
         self._store.write(self._file(cell), _proof(content, rules, rest) + b"\n" + rest)
 
     def _file(self, cell: Window) -> str:
         of = file_of(self._table, cell).removeprefix(f"{self._table}/").removesuffix(".parquet")
         return f"{META}/{self._name}/{of}.extract"
+
+
+def _parquet(rows: pa.Table, schema: pa.Schema) -> bytes:
+    sink = io.BytesIO()
+    with parquet_writer(sink, schema) as writer:
+        writer.write_table(rows)
+    return sink.getvalue()
 
 
 def _proof(content: str, rules: str, rest: bytes) -> bytes:

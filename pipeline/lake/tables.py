@@ -115,14 +115,16 @@ class Tables:
         by: Sequence[str],
         choose: Callable[[pa.Table], pa.Array],
         columns: Sequence[str],
+        coded: Sequence[str] = (),
     ) -> pa.Table:
         """Return some `columns` of the rows of a cell that `choose` picks by others. Raises LakeError.
 
-        In the file's order, row group by row group; of other rows nothing but `by` is read.
+        In the file's order, row group by row group; of other rows nothing but `by` is read. `choose` is given texts of
+        `coded` columns as dictionaries.
         """
         name, schema = file_of(table, cell), schemas.chosen(table, columns)
         with self._store.reading(name) as file, self._readable(name, table):
-            found = chosen_rows(file, by, choose, columns) if file else ()
+            found = chosen_rows(file, by, choose, columns, coded) if file else ()
             return pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in found)])
 
     def count(self, table: str, window: Window) -> int:

@@ -181,7 +181,7 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     promised = promises.with_commands(ctx, objectives.table, date)
     begun = cases[cases["started_at"] < _at(day.end)]
     touched = begun[~(begun["ended_at"] <= _at(day.start))]
-    compared = compare(ctx, day, every, lines, found, cases)
+    compared = compare(ctx, told, day, every, lines, found, cases)
     over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
     queue = read("queue_samples", day) if any("queue" in c.proof for c in known) else None
     return Day(

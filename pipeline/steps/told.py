@@ -18,9 +18,10 @@ from pipeline.lake.tables import Tables, cell_ns
 from pipeline.model import Window
 from pipeline.rules import Catalogue
 from pipeline.steps.context import Context
-from pipeline.telling import BY, Telling
+from pipeline.telling import BY, OF_POD, Telling, first_of_pods
 
 SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
+WHENCE = ["ts", "namespace", "app", "pod", "container", "job_name", "labels", "metadata"]
 _AT_ONCE = 30_000  # rows that are looked through together
 _T = TypeVar("_T")
 _READERS = 2  # hours that are read side by side
@@ -35,7 +36,8 @@ class Listener:
         self._telling = Telling(rules.job_kinds, rules.phrases)
         self._waiting: list[pa.Table] = []
         self._rows = 0
-        self._told: list[pa.Table] = []
+        self._lines: list[pa.Table] = []
+        self._pods: list[pa.Table] = []
         self._runs: list[Spans] = []
 
     def add(self, rows: pa.Table) -> None:
@@ -48,19 +50,30 @@ class Listener:
     def close(self, content: str) -> None:
         """Keep what was told by rows that came to a file with this digest. Raises LakeError."""
         self._listen()
-        self._kept.write(self._hour, content, self._telling.rules, _extract(self._telling, self._told, self._runs))
+        made = _extract(self._telling, self._lines, self._pods, self._runs)
+        self._kept.write(self._hour, content, self._telling.rules, made)
 
     def _listen(self) -> None:
         if self._waiting:
             rows = pa.concat_tables(self._waiting)
             self._waiting, self._rows = [], 0
             self._runs.append(_runs(rows))
-            self._told.append(rows.select(SAID).take(pa.array(self._telling.rows(rows))))
+            self._lines.append(rows.select(SAID).take(pa.array(self._telling.rows(rows))))
+            self._pods.append(rows.select(WHENCE).take(pa.array(first_of_pods(rows))))
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What the lines of an hour tell: those that do, of each pod of a job the first, and the runs that any of them names."""
+
+    lines: pa.Table
+    pods: pa.Table
+    runs: Spans
 
 
 @dataclass(frozen=True)
 class Told:
-    """The lines of `logs` that tell something, and the runs that lines name.
+    """The lines of `logs` that tell something, the first of jobs' pods, and the runs that lines name.
 
     Only these leave their files: a day has up to millions of lines, a few thousand of which matter here. What no pull has
     kept of an hour is taken out of it, and kept where `keep` says so.
@@ -68,39 +81,44 @@ class Told:
 
     ctx: Context
     keep: bool = False
-    hours: dict[Window, tuple[pa.Table, Spans]] = field(default_factory=dict)
+    hours: dict[Window, Hour] = field(default_factory=dict)
 
     def lines(self, window: Window) -> pa.Table:
         """Return the lines of a window of whole hours, with the columns `SAID`."""
-        return pa.concat_tables([rows for rows, _ in self._read(window)])
+        return pa.concat_tables([h.lines for h in self._read(window)])
+
+    def pods(self, window: Window) -> pa.Table:
+        """Return the first lines of each hour's pods of a window of whole hours, with the columns `WHENCE`."""
+        return pa.concat_tables([h.pods for h in self._read(window)])
 
     def runs(self, window: Window) -> Spans:
         """Return the runs that any line of a window of whole hours names in its field, from the first line to the last."""
-        return joined(*(runs for _, runs in self._read(window)))
+        return joined(*(h.runs for h in self._read(window)))
 
-    def _read(self, window: Window) -> list[tuple[pa.Table, Spans]]:
+    def _read(self, window: Window) -> list[Hour]:
         cells = list(window.cells(cell_ns("logs")))
         new = [c for c in cells if c not in self.hours]
         self.hours.update(zip(new, by_hour(new, self._hour), strict=True))
         return [self.hours[c] for c in cells]
 
-    def _hour(self, cell: Window) -> tuple[pa.Table, Spans]:
+    def _hour(self, cell: Window) -> Hour:
         kept = extracts(self.ctx.store)
         content = kept.content(cell)
         if content is None:
-            return schemas.chosen("logs", SAID).empty_table(), {}
+            return Hour(_none(SAID), _none(WHENCE), {})
         telling = Telling(self.ctx.catalogue.job_kinds, self.ctx.catalogue.phrases)
         found = kept.read(cell, content, telling.rules)
         if found is None:
             found = _taken_out(self.ctx.tables, telling, cell)
             if self.keep:
                 kept.write(cell, content, telling.rules, found)
-        return found.rows, {run: (first, last) for run, (first, last) in found.facts["runs"].items()}
+        runs = {run: (first, last) for run, (first, last) in found.facts["runs"].items()}
+        return Hour(found.rows["lines"], found.rows["pods"], runs)
 
 
 def extracts(store: Store) -> Extracts:
     """Return the doors to what was taken out of `logs`."""
-    return Extracts(store, "logs", "told_lines", SAID)
+    return Extracts(store, "logs", "told_lines", {"lines": SAID, "pods": WHENCE})
 
 
 def _taken_out(tables: Tables, telling: Telling, cell: Window) -> Extract:
@@ -110,13 +128,23 @@ def _taken_out(tables: Tables, telling: Telling, cell: Window) -> Extract:
         runs.append(_runs(logs))
         return pa.array(telling.rows(logs))
 
-    return _extract(telling, [tables.chosen("logs", cell, BY, choose, SAID)], runs)
+    lines = tables.chosen("logs", cell, BY, choose, SAID, coded=("namespace", "app", "format"))
+    pods = tables.chosen("logs", cell, OF_POD, lambda logs: pa.array(first_of_pods(logs)), WHENCE)
+    return _extract(telling, [lines], [pods], runs)
 
 
-def _extract(telling: Telling, told: list[pa.Table], runs: list[Spans]) -> Extract:
+def _extract(telling: Telling, lines: list[pa.Table], pods: list[pa.Table], runs: list[Spans]) -> Extract:
     """Join what parts of an hour told: what is chosen of them once more is what is chosen of the whole."""
-    rows = pa.concat_tables([schemas.chosen("logs", SAID).empty_table(), *told]).combine_chunks()
-    return Extract(rows.take(pa.array(telling.rows(rows))), {"runs": joined(*runs)})
+    said, first = pa.concat_tables([_none(SAID), *lines]), pa.concat_tables([_none(WHENCE), *pods])
+    rows = {
+        "lines": said.take(pa.array(telling.rows(said))).combine_chunks(),
+        "pods": first.take(pa.array(first_of_pods(first))).combine_chunks(),
+    }
+    return Extract(rows, {"runs": joined(*runs)})
+
+
+def _none(columns: list[str]) -> pa.Table:
+    return schemas.chosen("logs", columns).empty_table()
 
 
 def _runs(logs: pa.Table) -> Spans:
