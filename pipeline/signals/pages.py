@@ -58,11 +58,13 @@ def silences(maintenance: Sequence[Exclusion], span: Span) -> bool:
 
 
 def _counted(rule: AlertRule, failures: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
-    """Return what a rule counts, each with the instant `at` of it."""
+    """Return what a rule counts, in time order: `at`, `namespace`, `signatures`, `kind`."""
     if rule.measure == "signature_lines":
-        return lines_of(rule, lines).rename(columns={"ts": "at"})
-    mine = failures[failures["kind"].isin(rule.kinds)] if rule.kinds else failures
-    return mine.rename(columns={"failed_at": "at"})
+        mine = lines_of(rule, lines).rename(columns={"ts": "at"})
+    else:
+        mine = failures[failures["kind"].isin(rule.kinds)] if rule.kinds else failures
+        mine = mine.rename(columns={"failed_at": "at"})
+    return mine[["at", "namespace", "signatures", "kind"]].sort_values("at", kind="stable")
 
 
 def _key(rule: AlertRule, row: Mapping[str, Any], counted: pd.DataFrame) -> str | None:
@@ -70,7 +72,7 @@ def _key(rule: AlertRule, row: Mapping[str, Any], counted: pd.DataFrame) -> str 
         return None
     reached = row["expected_start"]
     since = reached - pd.Timedelta(round(rule.window_s * NS), unit="ns")
-    counted = counted[(counted["at"] > since) & (counted["at"] <= reached)]
+    counted = counted.iloc[slice(*counted["at"].searchsorted([since, reached], "right"))]
     signatures = {s for found in counted["signatures"] for s in found}
     parts = (set(counted["namespace"].dropna()), signatures & set(rule.signatures or signatures))
     return "/".join(",".join(sorted(p)) or _UNKNOWN for p in (*parts, set(counted["kind"].dropna())))

@@ -17,6 +17,7 @@ from pipeline.errors import LakeError
 from pipeline.lake.tables import union
 from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
+from pipeline.schemas import plain
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
 from pipeline.signals import coverage, failures, golden, incidents, levels, listings, pages, scraped, slo
@@ -236,8 +237,9 @@ def log_lines(ctx: Context, window: Window, attempts: pd.DataFrame) -> pd.DataFr
 def _lines(ctx: Context, told: Told, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
     rules = ctx.catalogue
     lines = schemas.to_frame(told.lines(window))
-    lines["job"] = correlate.job_of_line(lines, attempts["job_name"].dropna().unique(), rules.job_kinds)
-    kinds = {j: k[0].kind for j in lines["job"].dropna().unique() if (k := kind_of(j, rules.job_kinds))}
+    lines["job"] = correlate.job_of_line(lines, plain(attempts["job_name"].dropna().drop_duplicates()), rules.job_kinds)
+    jobs = plain(lines["job"].dropna().drop_duplicates())
+    kinds = {j: k[0].kind for j in jobs if (k := kind_of(j, rules.job_kinds))}
     lines["kind"] = lines["job"].map(kinds).astype("str")
     lines["attempt_index"] = correlate.attempt_of_line(lines, attempts[attempts["created_at"].notna()])
     return lines
