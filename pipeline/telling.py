@@ -29,6 +29,12 @@ _LATEST = np.iinfo(np.int64).max
 Flags = npt.NDArray[np.bool_]
 
 
+def rules_of(kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> str:
+    """Return a digest of all by which lines are chosen, which no other rules have."""
+    said = (_VERSION, BY, OF_POD, _BAD, _WORDS, _RUN, job_hint(kinds), [p.pattern for p in phrases])
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
 class Telling:
     """Chooses the lines that tell something: a signature, a phrase, a bad level, or that a job's or a run's work went wrong.
 
@@ -41,8 +47,6 @@ class Telling:
         self._hint = Pattern(job_hint(kinds))
         self._phrases = [Pattern(p.pattern) for p in phrases]
         self._scanner = Scanner([*self._phrases, _WORD])
-        said = (_VERSION, BY, _BAD, _WORDS, _RUN, self._hint, self._phrases)
-        self.rules = hashlib.sha256(repr(said).encode()).hexdigest()  # what other rules than these would not have
 
     def rows(self, logs: pa.Table) -> Rows:
         """Return which rows tell something; `logs` need the columns `BY` alone."""

@@ -22,7 +22,7 @@ from pipeline.steps import told
 from pipeline.steps.compute import compute, derive
 from pipeline.steps.context import Context
 from pipeline.steps.told import Hour, Listener, Told
-from pipeline.telling import Telling
+from pipeline.telling import rules_of
 from tests.lives import FAILED, Life, said
 from tests.small_lake import RULES, lake, pulled
 from tests.tables import DATE, at, line
@@ -147,10 +147,10 @@ def test_other_ways_to_choose_are_other_rules(monkeypatch: pytest.MonkeyPatch) -
     kept = told.extracts(ctx.store)
     content = kept.content(HOUR)
     assert content
-    rules = Telling(RULES.job_kinds, RULES.phrases).rules
+    rules = rules_of(RULES.job_kinds, RULES.phrases)
     assert kept.read(HOUR, content, rules)
     monkeypatch.setattr("pipeline.telling._VERSION", 0)
-    assert Telling(RULES.job_kinds, RULES.phrases).rules != rules
+    assert rules_of(RULES.job_kinds, RULES.phrases) != rules
 
 
 DAMAGED = written(context("memory://damaged"))
@@ -163,7 +163,7 @@ def test_a_damaged_or_cut_off_extract_is_as_good_as_none(place: int, bit: int, c
     kept = told.extracts(DAMAGED.store)
     content = kept.content(HOUR)
     assert content
-    rules = Telling(RULES.job_kinds, RULES.phrases).rules
+    rules = rules_of(RULES.job_kinds, RULES.phrases)
     flipped = bytes([WHOLE[place] ^ 1 << bit])
     DAMAGED.store.write(KEPT, WHOLE[:place] if cut else WHOLE[:place] + flipped + WHOLE[place + 1 :])
     assert kept.read(HOUR, content, rules) is None

@@ -120,14 +120,19 @@ def _read(ctx: Context, told: Told, some: pd.DataFrame, attempts: pd.DataFrame, 
     """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
     jobs, runs = (pa.array(some[c].dropna().unique(), pa.string()) for c in ("job_name", "run_id"))
     by = ("job_name", "run_id")
+    hint = facts.field_hint(ctx.catalogue.attributes)
 
     def own_lines(logs: pa.Table) -> pa.Array:
         job, run = (logs[c] for c in by)
         return pc.indices_nonzero(pc.or_(_among(job, jobs), pc.and_(pc.is_null(job), _among(run, runs))))
 
+    def of_hour(hour: Window) -> pa.Table:
+        rows = ctx.tables.chosen("logs", hour, by, own_lines, _SAID, coded=_CODED)
+        named = pc.is_valid(rows["job_name"])  # what only names a run tells nothing but by fields
+        return rows.filter(pc.or_(named, pc.match_substring_regex(rows["line"], hint)) if hint else named)
+
     alive = _alive(some)
-    hours = [hour for window in alive for hour in window.cells(_HOUR_NS)]
-    found = by_hour(hours, lambda h: ctx.tables.chosen("logs", h, by, own_lines, _SAID, coded=_CODED))
+    found = by_hour([hour for window in alive for hour in window.cells(_HOUR_NS)], of_hour)
     own = schemas.to_frame(pa.concat_tables([schemas.empty("logs").select(_SAID), *found]))
     begun = attempts[attempts["created_at"].notna()]
     own["attempt_index"] = correlate.attempt_of_line(own.assign(job=own["job_name"]), begun)

@@ -88,7 +88,7 @@ def _rows(ctx: Context, c: Coverage, day: Window) -> int:
     if c.what == "jobs" and c.source == "kubernetes":
         shown = ctx.tables.read("job_snapshots", day, ["uid"])["uid"]
         return int(pc.count_distinct(shown).as_py())
-    return int(ctx.tables.read(_ROWS[c.what], day, [schemas.TABLES[_ROWS[c.what]].dated_by[0]]).num_rows)
+    return ctx.tables.count(_ROWS[c.what], day)
 
 
 def compute(ctx: Context, date: dt.date) -> Day:

@@ -18,7 +18,7 @@ from pipeline.lake.tables import Tables, cell_ns
 from pipeline.model import Window
 from pipeline.rules import Catalogue
 from pipeline.steps.context import Context
-from pipeline.telling import BY, OF_POD, Telling, first_of_pods
+from pipeline.telling import BY, OF_POD, Telling, first_of_pods, rules_of
 
 SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
 WHENCE = ["ts", "namespace", "app", "pod", "container", "job_name", "labels", "metadata"]
@@ -34,6 +34,7 @@ class Listener:
         self._hour = hour
         self._kept = extracts(store)
         self._telling = Telling(rules.job_kinds, rules.phrases)
+        self._rules = rules_of(rules.job_kinds, rules.phrases)
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._lines: list[pa.Table] = []
@@ -51,7 +52,7 @@ class Listener:
         """Keep what was told by rows that came to a file with this digest. Raises LakeError."""
         self._listen()
         made = _extract(self._telling, self._lines, self._pods, self._runs)
-        self._kept.write(self._hour, content, self._telling.rules, made)
+        self._kept.write(self._hour, content, self._rules, made)
 
     def _listen(self) -> None:
         if self._waiting:
@@ -106,12 +107,12 @@ class Told:
         content = kept.content(cell)
         if content is None:
             return Hour(_none(SAID), _none(WHENCE), {})
-        telling = Telling(self.ctx.catalogue.job_kinds, self.ctx.catalogue.phrases)
-        found = kept.read(cell, content, telling.rules)
+        by = self.ctx.catalogue.job_kinds, self.ctx.catalogue.phrases
+        found = kept.read(cell, content, rules_of(*by))
         if found is None:
-            found = _taken_out(self.ctx.tables, telling, cell)
+            found = _taken_out(self.ctx.tables, Telling(*by), cell)
             if self.keep:
-                kept.write(cell, content, telling.rules, found)
+                kept.write(cell, content, rules_of(*by), found)
         runs = {run: (first, last) for run, (first, last) in found.facts["runs"].items()}
         return Hour(found.rows["lines"], found.rows["pods"], runs)
 
