@@ -222,10 +222,10 @@ def _failure_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFra
     """
     found = []
     columns = ["line", "msg", "err"]
-    texts = {c: pa.array(lines[c], pa.string(), from_pandas=True) for c in columns}
+    texts = {c: pa.array(schemas.plain(lines[c]), pa.string(), from_pandas=True).dictionary_encode() for c in columns}
     for p in (p for p in phrases if p.id in {"retry", "job_failed"}):
         pattern = re.compile(p.pattern)
-        hits = [pc.fill_null(pc.match_substring_regex(texts[c], p.pattern), fill_value=False) for c in columns]
+        hits = [_found(texts[c], p.pattern) for c in columns]
         some = lines[pc.or_(pc.or_(hits[0], hits[1]), hits[2]).to_numpy(zero_copy_only=False)]
         for r in schemas.rows_of(some[["ts", "job", "namespace", *columns]]):
             hit = next((h for c in columns if isinstance(r[c], str) and (h := pattern.search(r[c]))), None)
@@ -234,6 +234,11 @@ def _failure_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFra
                 found.append((r["ts"], job, r["namespace"], p.id))
     told = pd.DataFrame(found, columns=["ts", "job", "namespace", "phrase"])
     return told.drop_duplicates(["ts", "job", "phrase"]).sort_values(["ts", "job", "phrase"], ignore_index=True)
+
+
+def _found(texts: pa.DictionaryArray, pattern: str) -> pa.Array:
+    """Tell which texts have a pattern; what many lines say is looked at once."""
+    return pc.fill_null(pc.match_substring_regex(texts.dictionary, pattern).take(texts.indices), fill_value=False)
 
 
 def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:

@@ -11,6 +11,7 @@ import pandas as pd
 Instants = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
+_INSTANT, _NAIVE = pd.DatetimeTZDtype("ns", "UTC"), np.dtype("datetime64[ns]")
 Span = tuple[int, int | None]  # half-open, in ns; None: still
 
 
@@ -27,8 +28,9 @@ def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] 
 
 def nanoseconds(instants: pd.Series, missing: int = 0) -> Instants:
     """Return a column of instants as nanoseconds since the epoch, in its order; `missing` stands for unknown ones."""
-    at = pd.to_datetime(instants, utc=True).dt.as_unit("ns")
-    return np.where(at.isna(), missing, at.astype("int64")).astype(np.int64)
+    at = instants if instants.dtype == _INSTANT else pd.to_datetime(instants, utc=True).dt.as_unit("ns")
+    known = at.to_numpy(_NAIVE).view(np.int64)
+    return np.where(known == pd.NaT.value, missing, known)
 
 
 def in_window(events: Instants, at: Instants, window: int) -> Instants:
