@@ -8,9 +8,9 @@ from functools import cache
 
 import pytest
 
+from pipeline.cases import Entry
 from pipeline.report.postmortem.data import Excerpt, PostmortemData, Shown
 from pipeline.report.text import visible
-from pipeline.signals.story import Entry
 from tests.postmortem_data import ISSUE, rendered, told
 from tests.report_data import DOCS
 from tests.report_page import HIDDEN, read_markdown, read_page, texts_in_code, words_outside_code

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.cases import Case, Entry
 from pipeline.report.postmortem.data import CONFIRMED, MOST, PROVISIONAL
 from pipeline.report.postmortem.summary import figures, postmortem_summary
 from pipeline.signals import story
 from pipeline.signals.impact import impact
-from pipeline.signals.story import Case, Entry
 from tests.postmortem_data import ISSUE, WINDOW, evidence, told
 from tests.report_data import RULES, red
 from tests.tables import ns, table

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from pipeline import schemas
+from pipeline.cases import Impact
 from pipeline.model import Window
 from pipeline.rules import Objective
-
-
-@dataclass(frozen=True)
-class Impact:
-    """What incidents cost. `unlinked`: failures whose run is not known, which makes `runs_hit` a lower bound.
-
-    `runs` had an attempt in the window; `lost_s` is how long failed attempts ran, of those of which that is known
-    (`untimed`: the others); `retries` came after a failure under the same name; `budget_used_ratio` is the share of the
-    objective's budget of `budget_window` that these failures used.
-    """
-
-    runs_hit: int
-    unlinked: int
-    runs: int
-    issues: Sequence[int]
-    failed_attempts: int
-    lost_s: float
-    untimed: int
-    retries: int
-    budget_used_ratio: float | None
-    budget_window: str
 
 
 def impact(

@@ -13,64 +13,15 @@ from typing import Any
 import pandas as pd
 
 from pipeline import schemas
+from pipeline.cases import Case, Entry, Moment
 from pipeline.model import NS, Window
 from pipeline.rules import AlertRule
 from pipeline.signals.alerts import Expected
 from pipeline.signals.shared import incident_of
 
-TIMES = (
-    "first_error",
-    "threshold_crossed",
-    "alert_firing",
-    "first_mention",
-    "mitigation",
-    "last_error",
-    "first_success",
-    "stable_since",
-)
 _ROLLOUT = ("Deployment", "ScalingReplicaSet")  # what Kubernetes says of a rollout, several times of each
 _TOGETHER_NS = 300 * NS  # events of one rollout lie no further apart
 _FAILED = 2  # the first and the last failure have rows of their own
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """An instant (ns) and what tells it: `source` (line, attempt, replay, alert, comment, rollout, success) and its name.
-
-    Without an instant `source` is why it is unknown.
-    """
-
-    at: int | None
-    source: str
-    of: str = ""
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One incident: its row, its failures in time order, its key times, what told people first.
-
-    `page`: whether a page about it that was due came: `matched`, `missed`, `none` due; None where nobody can tell.
-    """
-
-    incident: Mapping[str, Any]
-    failures: Sequence[Mapping[str, Any]]
-    times: Mapping[str, Moment]
-    page: str | None
-    detected: Moment
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of a timeline: `what` happened `times` times from `at` (ns) on, to what `about` names, told by `source`."""
-
-    at: int
-    failure_class: str
-    what: str
-    about: Mapping[str, str]
-    times: int
-    source: str
-    of: str = ""
 
 
 @dataclass(frozen=True)

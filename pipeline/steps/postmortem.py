@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import catalog, correlate, schemas
+from pipeline.cases import Case
 from pipeline.errors import LakeError, UsageError
 from pipeline.model import DAY_NS, NS, Window, merge
 from pipeline.report import render
@@ -26,7 +27,7 @@ from pipeline.signals import golden, listings, story
 from pipeline.signals.alerts import expected
 from pipeline.signals.impact import impact
 from pipeline.signals.shared import incident_of
-from pipeline.signals.story import Case, Evidence
+from pipeline.signals.story import Evidence
 from pipeline.steps import files
 from pipeline.steps.compute import day_coverage, log_lines
 from pipeline.steps.context import Context, ns

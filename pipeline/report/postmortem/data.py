@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.cases import Case, Entry, Impact
 from pipeline.model import Window
 from pipeline.report.data import ReportData
-from pipeline.signals.impact import Impact
-from pipeline.signals.story import Case, Entry
 
 PROVISIONAL, CONFIRMED = "provisional", "confirmed"
 MOST = 25  # rows of the timeline that are shown

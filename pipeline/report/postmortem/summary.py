@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.cases import Entry, Moment
 from pipeline.model import NS, instant_text
 from pipeline.report.data import plain
 from pipeline.report.postmortem.data import Excerpt, PostmortemData
 from pipeline.report.summary import common
-from pipeline.signals.story import Entry, Moment
 
 _MOVING = ("made_at", "revision")  # what two renderings of the same figures may differ in
 

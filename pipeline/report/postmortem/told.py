@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.cases import TIMES, Case, Entry, Moment
 from pipeline.model import NS, Window, instant_text
 from pipeline.report.charts import NARROW, WIDE, Frame
 from pipeline.report.data import plain, severity_of
@@ -15,7 +16,6 @@ from pipeline.report.rich import Rich, Span, address, advice, code, joined, link
 from pipeline.report.sections.common import alert
 from pipeline.report.svg import to_svg
 from pipeline.report.text import clock, duration, instant, visible, when
-from pipeline.signals.story import TIMES, Case, Entry, Moment
 
 _SIMILAR = 5
 
