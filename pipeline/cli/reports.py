@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from pipeline import __version__
 from pipeline.cli.shared import (
     NAME,
     AsJson,
+    Bundle,
     Day,
     FailOn,
     Formats,
@@ -33,6 +34,9 @@ from pipeline.cli.shared import (
 from pipeline.errors import DONE, INCOMPLETE, TROUBLE, UsageError, worst
 from pipeline.terminal import shown
 
+if TYPE_CHECKING:
+    from pipeline.steps.context import Context
+
 
 @app.command()
 def demo(
@@ -48,6 +52,20 @@ def demo(
     typer.echo(str((run.report.folder / "report.html").resolve()))
 
 
+def _wanted(formats: str, *, bundle: bool) -> list[str]:
+    wanted = [f.strip() for f in formats.split(",") if f.strip()]
+    if bundle and set(wanted) != {"md", "html", "json"}:
+        raise UsageError("a bundle holds all three files of a report", "leave out --format, or --bundle")
+    return wanted
+
+
+def _bundled(context: Context, folder: Path) -> None:
+    from pipeline.steps import bundle as step
+
+    path = step.write(context, folder)
+    context.say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 @report_app.command("daily")
 def report_daily(
     ctx: typer.Context,
@@ -56,6 +74,7 @@ def report_daily(
     formats: Formats = "md,html,json",
     out: Out = None,
     lake: LakeUri = None,
+    bundle: Bundle = False,
     fail_on: FailOn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,7 +85,10 @@ def report_daily(
     options: Options = ctx.obj
     check_level(fail_on)
     context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang})
-    report = step.report_daily(context, to_date(date), [f.strip() for f in formats.split(",") if f.strip()])
+    wanted = _wanted(formats, bundle=bundle)
+    report = step.report_daily(context, to_date(date), wanted)
+    if bundle:
+        _bundled(context, report.folder)
     say_report(options, report)
     print_results(as_json, [report])
     end(worst(DONE if report.complete else INCOMPLETE, TROUBLE if fails(report.verdict, fail_on) else DONE))
@@ -82,6 +104,7 @@ def report_postmortem(
     formats: Formats = "md,html,json",
     out: Out = None,
     lake: LakeUri = None,
+    bundle: Bundle = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the evidence on an issue: OUT/postmortem/N/report.md, report.html, summary.json."""
@@ -92,7 +115,9 @@ def report_postmortem(
     if bool(since) != bool(until):
         raise UsageError("--since and --until come together", "give both of them, or neither")
     window = to_window(context, None, since, until) if since else None
-    made = step.report_postmortem(context, issue, window, [f.strip() for f in formats.split(",") if f.strip()])
+    made = step.report_postmortem(context, issue, window, _wanted(formats, bundle=bundle))
+    if bundle:
+        _bundled(context, made.folder)
     context.say(f"{made.state}, revision {made.revision}: {made.sentence}")
     if as_json:
         print_json({"issue": made.issue, "state": made.state, "revision": made.revision, "dir": str(made.folder)})
@@ -105,11 +130,11 @@ def report_postmortem(
 @app.command()
 def verify(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a report.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder of a report, or an evidence.zip.")],
     lake: LakeUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count a report's numbers again from its lake; exit 10 if any differs."""
+    """Count a report's numbers again; exit 10 if any differs."""
     from pipeline.steps import verify as step
 
     options: Options = ctx.obj

@@ -54,6 +54,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit 10 for this verdict or a worse one: amber, grey or red.")
 ]
+Bundle = Annotated[bool, typer.Option("--bundle", help="Also write evidence.zip: all that the report rests on.")]
 MaxRuntime = Annotated[
     str | None,
     typer.Option("--max-runtime", metavar="TIME", help="Stop in a resumable state after, e.g., 45m (exit 4)."),

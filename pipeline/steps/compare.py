@@ -62,9 +62,8 @@ def compare(
     `lines` are those that tell something (`telling`), with which of `attempts` they are about. An attempt's own
     lines are read of some attempts a kind only (`compare.attempts`); of the others it is not known what they say.
     """
-    ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]
-    ended = ended[ended["kind"].isin(ctx.catalogue.golden_kinds())]
-    read = _read(ctx, told, _some(ended, ctx.settings.compare.attempts), attempts, lines)
+    ended = _ended(ctx, day, attempts)
+    read = _read(ctx, told, day, attempts, lines)
     pieces = templates.of_lines(read.lines)
     written = templates.of_successes(pieces, read.kinds("succeeded"), day)
     signed = templates.of_signatures(lines[_inside(lines["ts"], day)], failures)
@@ -108,6 +107,11 @@ def _inside(instants: pd.Series, day: Window) -> pd.Series:
     return (instants >= pd.Timestamp(day.start, tz="UTC")) & (instants < pd.Timestamp(day.end, tz="UTC"))
 
 
+def _ended(ctx: Context, day: Window, attempts: pd.DataFrame) -> pd.DataFrame:
+    ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]
+    return ended[ended["kind"].isin(ctx.catalogue.golden_kinds())]
+
+
 def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
     """Return at most so many attempts of each kind and outcome, drawn by what they are: the same ones each time."""
     keys = zip(attempts["namespace"], attempts["job_name"], nanoseconds(attempts["created_at"]), strict=True)
@@ -116,9 +120,17 @@ def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
     return attempts.loc[order].groupby(["kind", "outcome"]).head(most)
 
 
-def _read(ctx: Context, told: Told, some: pd.DataFrame, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
-    """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
+def compared(ctx: Context, day: Window, attempts: pd.DataFrame) -> tuple[pd.DataFrame, pa.Array, pa.Array]:
+    """Return the attempts of a day whose own lines are read, their jobs and their runs."""
+    ended = _ended(ctx, day, attempts)
+    some = _some(ended, ctx.settings.compare.attempts)
     jobs, runs = (pa.array(some[c].dropna().unique(), pa.string()) for c in ("job_name", "run_id"))
+    return some, jobs, runs
+
+
+def _read(ctx: Context, told: Told, day: Window, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
+    """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
+    some, jobs, runs = compared(ctx, day, attempts)
     by = ("job_name", "run_id")
     hint = facts.field_hint(ctx.catalogue.attributes)
 

@@ -88,7 +88,8 @@ def _rows(ctx: Context, c: Coverage, day: Window) -> int:
     if c.what == "jobs" and c.source == "kubernetes":
         shown = ctx.tables.read("job_snapshots", day, ["uid"])["uid"]
         return int(pc.count_distinct(shown).as_py())
-    return ctx.tables.count(_ROWS[c.what], day)
+    table = _ROWS[c.what]
+    return ctx.tables.count(table, day) + ctx.records.left_out(table, day)
 
 
 def compute(ctx: Context, date: dt.date) -> Day:

@@ -11,14 +11,14 @@ from pathlib import Path
 from pipeline.errors import LakeError
 
 
-def put(texts: Mapping[Path, str]) -> None:
+def put(texts: Mapping[Path, str | bytes]) -> None:
     """Replace files once all of them are written: a reader meets one report, not parts of two."""
     mark = secrets.token_hex(4)
     temporary = {path: path.with_name(f".{path.name}.{mark}") for path in texts}
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path].write_text(text, encoding="utf-8", newline="\n")
+            temporary[path].write_bytes(text.encode() if isinstance(text, str) else text)
         for path, made in temporary.items():
             made.replace(path)
     finally:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline import catalog, schemas
-from pipeline import settings as config
+from pipeline import schemas
 from pipeline.errors import UsageError
-from pipeline.model import Window, instant_of
-from pipeline.report import render
-from pipeline.report.data import ReportData, plain
-from pipeline.report.postmortem.summary import postmortem_summary
-from pipeline.report.postmortem.view import postmortem_view
-from pipeline.report.view import daily_view, summary
-from pipeline.steps.compute import Day, derive
-from pipeline.steps.context import Context, open_context
-from pipeline.steps.postmortem import postmortem_data
-from pipeline.steps.report import FILES, report_data
+from pipeline.report.data import plain
+from pipeline.steps import bundle
+from pipeline.steps.again import again, context
+from pipeline.steps.compute import Day
+from pipeline.steps.context import Context
+from pipeline.steps.report import FILES
 
 _MOST = 1000  # differences that are named
 _LINES = 20  # of a page
@@ -43,18 +37,31 @@ class Difference:
     counted: Any
 
 
-def verify(folder: Path, lake: str | None, say: Callable[[str], None]) -> list[Difference]:
-    """Count a report's numbers again from its lake. Raises UsageError where there is no report, LakeError."""
+def verify(target: Path, lake: str | None, say: Callable[[str], None]) -> list[Difference]:
+    """Count the numbers of a report's folder or of a bundle again. Raises UsageError where there is no report, LakeError."""
+    if not target.is_file():
+        return _folder(target, lake, say)
+    with tempfile.TemporaryDirectory(prefix="aislot-") as scratch:
+        inside = Path(scratch)
+        wrong = [Difference(*w) for w in bundle.unpack(target, inside)]
+        return (wrong + _folder(inside, lake or str(inside / bundle.LAKE), say, whole=True))[:_MOST]
+
+
+def _folder(folder: Path, lake: str | None, say: Callable[[str], None], *, whole: bool = False) -> list[Difference]:
+    """Count a folder's report again; `whole`: each of its files must be there."""
+    missing = [Difference(name, "", "missing", None) for name in FILES.values() if not (folder / name).exists()]
     path = folder / FILES["json"]
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
+        if whole:
+            return missing
         raise UsageError(f"{folder} holds no report: {FILES['json']} cannot be read", "name a report's folder") from e
     reported = _parsed(text)
     if isinstance(reported, Difference):
         return [reported]
     try:
-        return _verified(folder, reported, lake, say)
+        return [*(missing if whole else []), *_verified(folder, reported, lake, say)]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
         return [Difference(FILES["json"], str(e) or type(e).__name__, "missing, or not as reports write it", None)]
 
@@ -71,54 +78,15 @@ def _verified(
     folder: Path, reported: Mapping[str, Any], lake: str | None, say: Callable[[str], None]
 ) -> list[Difference]:
     with tempfile.TemporaryDirectory(prefix="aislot-") as scratch:
-        ctx = _context(reported, lake, Path(scratch), say)
-        counted, pages, tables = _again(ctx, reported)
-    out = list(_walk(FILES["json"], "", reported, json.loads(json.dumps(counted))))
-    for name, made in pages.items():
+        ctx = context(reported, lake, Path(scratch), say)
+        made_again = again(ctx, reported)
+        tables = _tables(ctx, made_again.day) if made_again.day else []
+    out = list(_walk(FILES["json"], "", reported, json.loads(json.dumps(made_again.figures))))
+    for name, made in made_again.pages.items():
         there = folder / FILES[name]
         if there.exists():
             out += _compared(FILES[name], there.read_text(encoding="utf-8", errors="replace"), made)
     return [*out, *tables][:_MOST]
-
-
-def _context(reported: Mapping[str, Any], lake: str | None, scratch: Path, say: Callable[[str], None]) -> Context:
-    """Make the world again in which the report was made, but for its secrets. Raises UsageError, LakeError."""
-    inputs = reported["inputs"]
-    flags = dict(inputs["settings"])
-    own = []
-    for i, rules in enumerate(inputs["catalogue"]):
-        path = scratch / f"{i}.toml"
-        path.write_text(rules["text"], encoding="utf-8")
-        own.append(str(path))
-    flags |= {"catalogue.files": own, "lake.uri": lake or inputs["lake"], "report.lang": reported["lang"]}
-    settings = config.load(None, "", {}, flags)
-    return open_context(settings, instant_of(reported["made_at"]), say, written_by=reported["versions"]["aislot"])
-
-
-def _again(ctx: Context, reported: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[Difference]]:
-    """Return a report's figures and pages as they are counted now, and where the lake's tables differ from that."""
-    templates = catalog.data_dir("reports")
-    if reported["report"] == "daily":
-        day = derive(ctx, dt.date.fromisoformat(reported["date"]))
-        data = _as_reported(report_data(ctx, day), reported)
-        return summary(data), _pages(daily_view(data), templates, "daily"), _tables(ctx, day)
-    window = Window(*(instant_of(t) for t in reported["window"]))
-    found = postmortem_data(ctx, int(reported["issue"]), window if reported["by_window"] else None)
-    told = replace(found, base=_as_reported(found.base, reported), revision=int(reported["revision"]))
-    return postmortem_summary(told), _pages(postmortem_view(told), templates, "postmortem"), []
-
-
-def _as_reported(data: ReportData, reported: Mapping[str, Any]) -> ReportData:
-    """Take from the report what is no number: where its lake was, what its settings said and which rules were its own."""
-    told = {k: reported["inputs"][k] for k in ("lake", "settings", "catalogue")}
-    return replace(data, inputs={**data.inputs, **told}, changed_settings=list(reported["settings"]))
-
-
-def _pages(view: Mapping[str, Any], templates: Path, report: str) -> dict[str, str]:
-    return {
-        "md": render.render_markdown(view, templates, report),
-        "html": render.render_html(view, templates, report),
-    }
 
 
 def _walk(file: str, key: str, reported: Any, counted: Any) -> Iterator[Difference]:
