@@ -147,3 +147,23 @@ def verify(
         if not found:
             typer.echo(f"{target}: every number and every page is what its lake gives")
     end(TROUBLE if found else DONE)
+
+
+@app.command()
+def explain(
+    ctx: typer.Context,
+    figure: Annotated[str, typer.Argument(metavar="ID", help="A figure's id: the anchor of its row in the page.")],
+    date: Day,
+    lake: LakeUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a figure of a day's report is, by which queries it came, and show its rows."""
+    from pipeline.steps import explain as step
+
+    options: Options = ctx.obj
+    found = step.explain(options.context({"lake.uri": lake}), to_date(date), figure)
+    if as_json:
+        print_json(step.as_json(found))
+        return
+    for line in step.lines(found):
+        typer.echo(shown(line))

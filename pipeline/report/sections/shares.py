@@ -73,6 +73,7 @@ def shared(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     among = data.words("among_day") if case is None else data.words("among_incident")
     facts = {} if case is None else {"class": case["class"], "at": minute(case["started_at"], data.window)}
     return {
+        "id": f"share-{r['rank']}",
         "what": say(
             "{name} {match} {value}", name=name, match=data.words.of("matches")[r["match"]], value=code(r["value"])
         ),
@@ -91,6 +92,7 @@ def _of(words: Words, k: int, n: int, not_known: int) -> str:
 def line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     """Write a template that only failed attempts have."""
     return {
+        "id": f"{r['id']}@{r['kind']}",
         "state": data.words.of("ages").get(r["state"]),
         "kind": r["kind"],
         "text": r["text"],
