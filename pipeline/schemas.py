@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -321,8 +322,14 @@ def tidy(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a frame's rows as dicts by column name."""
-    names, columns = [str(c) for c in frame.columns], [plain(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    """Return a frame's rows as dicts by column name; values are Python's, NA is None."""
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    def own(value: Any) -> Any:
+        return None if value is pd.NA else value.item() if isinstance(value, np.generic) else value
+
+    names = [str(c) for c in frame.columns]
+    columns = [list(map(own, plain(frame.iloc[:, i]))) for i in range(frame.shape[1])]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

@@ -98,8 +98,8 @@ def first_of_pods(logs: pa.Table) -> Rows:
         return np.empty(0, np.int64)
     columns = {c: _whole(logs[c]) for c in OF_POD}
     rows = np.flatnonzero(_flags(pc.is_valid(columns["job_name"])))
-    ts, *whose = (columns[c].take(pa.array(rows)) for c in OF_POD)
-    return rows[_earliest(ts.cast(pa.int64()).to_numpy(), *map(_codes, whose))]
+    ts, *whose = columns.values()
+    return rows[_earliest(ts.cast(pa.int64()).to_numpy()[rows], *(_codes(c)[rows] for c in whose))]
 
 
 def _earliest(ts: Rows, *by: Rows) -> Flags:

@@ -210,6 +210,18 @@ def test_rows_that_are_not_chosen_stay_in_their_file(tables: Tables) -> None:
     assert tables.chosen("logs", span("05:00", "06:00"), ["line"], choose, ["ts"]).column_names == ["ts"]
 
 
+def test_rows_are_chosen_by_texts_that_are_given_as_dictionaries(tables: Tables) -> None:
+    tables.replace("logs", DAY, logs(("01:30", "b"), ("01:40", "a"), ("01:50", "b")))
+
+    def choose(rows: pa.Table) -> pa.Array:
+        assert pa.types.is_dictionary(rows.schema.field("line").type)
+        return pa.array([1, 2])
+
+    found = tables.chosen("logs", span("01:00", "02:00"), ["line"], choose, ["ts", "line"], coded=["line"])
+    assert found.schema == schemas.chosen("logs", ["ts", "line"])
+    assert said(found) == ["a", "b"]
+
+
 def test_texts_that_are_met_again_and_again_can_stay_coded(tables: Tables) -> None:
     tables.replace("logs", DAY, logs(("00:30", "a"), ("01:30", "b"), ("01:40", "a")))
     found = tables.read("logs", DAY, ["ts", "line"], coded=["line"])

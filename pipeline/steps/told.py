@@ -22,6 +22,7 @@ from pipeline.telling import BY, OF_POD, Telling, first_of_pods, rules_of
 
 SAID = ["ts", "namespace", "app", "level", "msg", "run_id", "job_name", "issue", "err", "signatures", "line", "format"]
 WHENCE = ["ts", "namespace", "app", "pod", "container", "job_name", "labels", "metadata"]
+_HEARD = list(dict.fromkeys([*SAID, *WHENCE]))
 _AT_ONCE = 30_000  # rows that are looked through together
 _T = TypeVar("_T")
 _READERS = 2  # hours that are read side by side
@@ -43,7 +44,7 @@ class Listener:
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of `logs` in the order in which they go to the hour's file."""
-        self._waiting.append(rows)
+        self._waiting.append(rows.select(_HEARD))
         self._rows += rows.num_rows
         if self._rows >= _AT_ONCE:
             self._listen()
@@ -56,7 +57,7 @@ class Listener:
 
     def _listen(self) -> None:
         if self._waiting:
-            rows = pa.concat_tables(self._waiting)
+            rows = pa.concat_tables(self._waiting).combine_chunks()
             self._waiting, self._rows = [], 0
             self._runs.append(_runs(rows))
             self._lines.append(rows.select(SAID).take(pa.array(self._telling.rows(rows))))
