@@ -103,14 +103,21 @@ class Loki(Server):
 class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
-    `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export. `queue_query` is the PromQL of
-    the runtime's queue, one series, asked for every `queue_step`; empty: there is none.
+    `parameters` go with every query; the defaults are what Thanos (the first three) and VictoriaMetrics need to give every
+    replica's raw samples, the newest too, or an error, and Prometheus passes over them. `export`: read raw samples by
+    VictoriaMetrics' export. `queue_query` is the PromQL of the runtime's queue, one series, asked for every `queue_step`;
+    empty: there is none.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)
     parameters: Mapping[str, str] = field(
-        default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
+        default_factory=lambda: {
+            "dedup": "false",
+            "max_source_resolution": "0s",
+            "partial_response": "false",
+            "deny_partial_response": "1",
+            "latency_offset": "1ms",  # its counts leave out the last 30 s otherwise, its raw samples do not
+        }
     )
     export: bool = False
     queue_query: str = ""
