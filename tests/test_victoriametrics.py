@@ -128,7 +128,7 @@ def test_a_question_that_a_server_cannot_read_is_asked_once() -> None:
 def test_the_path_of_an_address_leads_and_the_tenant_goes_along(base: str, tenant: str, tmp_path: Path) -> None:
     def answer(asked: Asked) -> Say:
         counted = asked.form.get("query", "").startswith("sum(")
-        data = {"resultType": "vector" if counted else "matrix", "result": []}
+        data: dict[str, Any] = {"resultType": "vector" if counted else "matrix", "result": []}
         return Say(b"" if asked.path.endswith("/export") else {"status": "success", "data": data})
 
     with serving(answer) as server:
