@@ -148,7 +148,7 @@ def demo(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where everything goes.")] = Path("aislot-demo"),
 ) -> None:
-    """Show a recorded incident, offline: kubectl output, the lake and the report made of it go to DIR."""
+    """Show a recorded incident, offline. kubectl's output, the lake and the report made of it go to DIR."""
     from pipeline.steps import demo as step
 
     options: Options = ctx.obj
@@ -186,7 +186,7 @@ def pull(
         options.terminal.error(failed)
     if as_json:
         _print([{"what": r.what, "source": r.source, "complete": r.complete, "rows": r.rows} for r in results])
-    _exit(step.exit_code(results))
+    _exit(worst(step.exit_code(results), DONE if step.any_source(context) else INCOMPLETE))
 
 
 @app.command()
@@ -217,7 +217,7 @@ def report_daily(
     fail_on: FailOn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a day's report: OUT/daily/DATE/report.md, report.html, summary.json."""
+    """Write a day's report. It goes to OUT/daily/DATE: report.md, report.html, summary.json."""
     from pipeline.steps import report as step
     from pipeline.steps.daily import fails
 
@@ -245,7 +245,7 @@ def daily(
     max_runtime: MaxRuntime = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pull, compute and report a day (default: yesterday), and before it the days that were missed."""
+    """Pull, compute and report a day (default: yesterday). Days that were missed come before it."""
     from pipeline.steps import daily as step
 
     options: Options = ctx.obj
@@ -253,7 +253,7 @@ def daily(
     context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang}, max_runtime)
     wanted = [f.strip() for f in formats.split(",") if f.strip()]
     with context.lock():
-        days = step.days_to_do(context, _date(date) if date else None, catch_up)
+        days = step.days_to_do(context, None if date is None else _date(date), catch_up)
         runs = step.daily(context, days, wanted, fail_on)
     for run in runs:
         _told_run(options, run)
@@ -268,7 +268,7 @@ def status(
     lake: LakeUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the lake holds, and how each source of each day is known to be complete."""
+    """Show what the lake holds. Of each day: how each source is known to be complete."""
     from pipeline.steps import status as step
 
     options: Options = ctx.obj
@@ -283,7 +283,7 @@ def status(
 
 @configs.command("show")
 def config_show(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Print every setting, its value and where it comes from; secrets are masked."""
+    """Print every setting, its value and where it comes from. Secrets are masked."""
     options: Options = ctx.obj
     flat = options.settings({}).flat()
     if as_json:
@@ -317,14 +317,14 @@ def _results(as_json: bool, found: list[Report]) -> None:
 def _window(context: Context, date: str | None, since: str | None, until: str | None) -> Any:
     from pipeline.model import NS, Window, instant_of
 
-    if date and (since or until):
-        raise UsageError("--date and --since/--until exclude each other", "give one of them")
-    if date:
+    if date is not None:
+        if since is not None or until is not None:
+            raise UsageError("--date and --since/--until exclude each other", "give one of them")
         day = context.check_day(_date(date))
         return Window(day.start, min(day.end, context.now))
     try:
-        end = instant_of(until) if until else context.now
-        start = instant_of(since) if since else end - 2 * 3600 * NS
+        end = context.now if until is None else instant_of(until)
+        start = end - 2 * 3600 * NS if since is None else instant_of(since)
     except ValueError as e:
         raise UsageError(f"--since/--until: {e}", "write an instant as 2026-02-26T09:00:00Z") from e
     if start >= end:

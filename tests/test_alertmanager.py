@@ -198,6 +198,15 @@ def test_alone_it_makes_intervals_and_proves_nothing(tmp_path: Path) -> None:
         assert (r.source, r.complete, r.gaps) in {("alertmanager", None, (DAY,)), ("prometheus", True, ())}
 
 
+def test_one_that_fires_for_months_ends_where_it_was_listed_last(tmp_path: Path) -> None:
+    ctx, days = lake(tmp_path), (1, 20, 45, 70)
+    said = firing("09:13") | {"endsAt": instant_text(DAY.start + 100 * DAY_NS)}
+    with serving([*(Say([said]) for _ in days), Say([])]) as server:
+        for day in (*days, 90):
+            asking(ctx, server.url, DAY.start + day * DAY_NS)
+    assert times(kept(ctx)) == [(at("09:13"), at("00:00", 70))]
+
+
 def test_what_it_lists_is_matched_and_what_it_does_not_is_not_missed(tmp_path: Path) -> None:
     lives = [Life(f"09:0{n}:00", f"09:1{n}:00", "failed", job=f"codex-k8s-kaniko-a-{n}a2a9c1e") for n in range(3)]
     for alerts, verdicts in (([firing("09:13")], ["matched"]), ([], [])):

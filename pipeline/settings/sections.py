@@ -175,6 +175,10 @@ class Lake:
     endpoint: Address = _NO_ADDRESS
     region: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.uri.strip():
+            raise ValueError("uri must name a directory, s3://… or gs://…")
+
 
 @dataclass(frozen=True)
 class Redaction:
@@ -228,6 +232,10 @@ class Report:
     lang: str = "en"
     docs_url: Address = _NO_ADDRESS
 
+    def __post_init__(self) -> None:
+        if not self.out.strip():
+            raise ValueError("out must name a directory")
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -250,11 +258,14 @@ class Exclusion:
 
     start: str
     end: str
-    who: str = ""
-    why: str = ""
+    who: str
+    why: str
     confirmed_by: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("who", "why"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is missing")
         for text in (self.start, self.end):
             try:
                 instant_of(text)
@@ -334,12 +345,16 @@ def user_info(url: str) -> tuple[str, str] | None:
 
 
 def _split(url: str, key: str) -> tuple[Address, tuple[str, str] | None]:
-    """Part an address from its user info; what is wrong with it is not quoted, lest it be a password."""
+    """Part an address from its user info; what may be a password is not quoted. An empty one stays. Raises ValueError."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # no number: a password that holds a slash, say
-        if "@" not in parts.path:
-            return Address(without_user_info(url)), user_info(url)
+        sound = "@" not in parts.path
     except ValueError:
-        pass
+        sound = False
+    if sound:
+        address = Address(without_user_info(url))
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError(f"{key} {str(address)!r} is no http(s) address: write http:// or https:// before it")
+        return address, user_info(url)
     raise ValueError(f"{key} is no address (characters such as / in a password are written %2F)") from None

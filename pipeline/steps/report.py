@@ -6,10 +6,13 @@ import contextlib
 import datetime as dt
 import os
 import secrets
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from pipeline import catalog
 from pipeline.errors import LakeError, UsageError
@@ -104,7 +107,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         alerts=day.alerts,
         alert_audit=day.alert_audit,
         expected=[_rule(e, day.window) for e in day.expected],
-        slo=day.slo,
+        slo=_of_this_lake(ctx, day.slo),
         shares=day.shares,
         ledger=day.ledger,
         level_breaches=day.level_breaches,
@@ -122,6 +125,15 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         versions=_versions(ctx, day),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
     )
+
+
+def _of_this_lake(ctx: Context, promises: pd.DataFrame) -> pd.DataFrame:
+    """Let the commands that would pull what lacks name the lake, where it was given with this command alone."""
+    if ctx.settings.origins.get("lake.uri") != "flag":
+        return promises
+    lake = f" --lake {shlex.quote(ctx.store.uri)}"
+    named = [c if pd.isna(c) else " && ".join(f"{one}{lake}" for one in c.split(" && ")) for c in promises["command"]]
+    return promises.assign(command=pd.Series(named, index=promises.index, dtype="str"))
 
 
 def _earlier(ctx: Context, date: dt.date) -> dict[str, Any]:
