@@ -13,7 +13,10 @@ CACHE, BUILD_REF, OTHER = "cache", "build-ref", "other"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A named log pattern with a meaning: `all_of` patterns must each be found in a line (case-insensitive)."""
+    """A named log pattern with a meaning: `all_of` patterns must each be found in a line (case-insensitive).
+
+    `title_ru` and `first_action_ru` are what the Russian report says; without them it says what the other does.
+    """
 
     id: str
     failure_class: str
@@ -21,6 +24,16 @@ class Signature:
     first_action: str
     runbook: str
     title: str = ""
+    title_ru: str = ""
+    first_action_ru: str = ""
+
+    def named(self, lang: str) -> str:
+        """Return what a report in a language calls it."""
+        return (self.title_ru if lang == "ru" else "") or self.title or self.id
+
+    def advice(self, lang: str) -> str:
+        """Return what a report in a language says to do first."""
+        return (self.first_action_ru if lang == "ru" else "") or self.first_action
 
     def matches(self, text: str) -> bool:
         """Tell whether every pattern is found in `text`."""

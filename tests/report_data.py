@@ -21,6 +21,7 @@ from pipeline.signals import alerts, facts, failures, golden, incidents, levels,
 from pipeline.signals.alerts import Expected
 from pipeline.signals.intervals import wilson
 from pipeline.signals.verdict import verdict
+from pipeline.steps.vocabulary import words
 from tests.report_jobs import Row, bad_jobs, grumbles, job, lines_of, numbered, quiet_jobs
 from tests.tables import DATE, DAY, KINDS, at, line, lines, ns, span, table
 
@@ -211,6 +212,7 @@ def day(
         docs_url=DOCS,
         max_gap_s=0.0,
         inputs={"lake": "lake", "rows": {c.what: c.rows for c in coverage}},
+        words=words("en"),
         versions={"aislot": "aislot 0.4.0", "queries": "3f81c2d07a11", "loki": "3.7.8", "prometheus": "3.7.0"},
         changed_settings=["loki.url = http://loki:3100", "github.repository = codex-k8s/codex-k8s"],
         earlier=table("failures"),
@@ -335,6 +337,7 @@ def amber() -> ReportData:
         history=past(2),
         docs_url="",
         ambiguous=1,
+        words=words("en"),
         versions={"aislot": "aislot 0.4.0", "queries": "3f81c2d07a11"},
         changed_settings=[],
     )
@@ -364,6 +367,6 @@ DAYS = {"red": red, "green": green, "grey": grey, "amber": amber, "empty": empty
 
 
 @cache
-def files(day: str) -> dict[str, str]:
-    """Return the three files of one of these days."""
-    return rendered(DAYS[day]())
+def files(day: str, lang: str = "en") -> dict[str, str]:
+    """Return the three files of one of these days in a language."""
+    return rendered(dataclasses.replace(DAYS[day](), words=words(lang)))

@@ -9,6 +9,7 @@ import pytest
 from pipeline.model import Coverage, Window
 from pipeline.report.sections.sources import proof_of
 from pipeline.report.text import NBSP
+from pipeline.steps.vocabulary import words as words_of
 
 DAY = Window(1_772_064_000_000_000_000, 1_772_150_400_000_000_000)
 COUNTED = "{0} of {1} counted by Loki, every 10 s of every app"
@@ -16,7 +17,7 @@ COUNTED = "{0} of {1} counted by Loki, every 10 s of every app"
 
 def said(proof: dict[str, Any], *, complete: bool | None = True) -> str:
     found = Coverage("logs", "loki", configured=True, complete=complete, rows=10, gaps=(), asked=(DAY,), proof=proof)
-    return str(proof_of(found)).replace(NBSP, " ")
+    return str(proof_of(words_of("en"), found)).replace(NBSP, " ")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_what_was_counted_and_what_came_stand_side_by_side(proof: dict[str, Any]
 def test_a_day_without_a_line_names_the_selectors() -> None:
     proof = {"counted": 0, "reconciled": 0, "silent": 24}
     found = Coverage("logs", "loki", configured=True, complete=True, rows=0, gaps=(), asked=(DAY,), proof=proof)
-    assert "check them" in str(proof_of(found))
+    assert "check them" in str(proof_of(words_of("en"), found))
     assert "check them" not in said({**proof, "counted": 10, "reconciled": 10})  # lines came later
 
 

@@ -15,11 +15,11 @@ _UPDATE = "AISLOT_UPDATE_GOLDEN"
 _SHOWN = 60  # lines of a difference; a page has long ones
 
 
-@pytest.mark.parametrize("day", DAYS)
-def test_a_whole_report_is_as_it_was(day: str) -> None:
+@pytest.mark.parametrize(("day", "lang"), [*((day, "en") for day in DAYS), ("red", "ru"), ("grey", "ru")])
+def test_a_whole_report_is_as_it_was(day: str, lang: str) -> None:
     wrong = []
-    for name, text in files(day).items():
-        path = GOLDEN / day / name
+    for name, text in files(day, lang).items():
+        path = GOLDEN / (day if lang == "en" else f"{day}-{lang}") / name
         if os.environ.get(_UPDATE):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.model import Coverage, Window, instant_text
+from pipeline.report.words import Words
 from pipeline.rules import Objective, Signature
 
 HEADLINE = "build+mirror"  # the SREs' monitoring document defines health and traffic over these two kinds
@@ -55,6 +56,7 @@ class ReportData:
     max_gap_s: float
     inputs: Mapping[str, Any]
     versions: Mapping[str, str]
+    words: Words
     changed_settings: Sequence[str]
     earlier: pd.DataFrame | None = None
     exclusions: Sequence[Mapping[str, Any]] = ()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.model import NS, instant_text
-from pipeline.report import english as en
-from pipeline.report import labels
 from pipeline.report.data import ReportData
 from pipeline.report.rich import code, joined, say
 from pipeline.report.sections import failed, health, method, promises, shares, signals, sources, stream, todo, verdict
@@ -33,19 +31,19 @@ def daily_view(data: ReportData) -> dict[str, Any]:
         "method": method.section(data),
     }
     things = len(parts["todo"]["rows"])
-    parts["todo"]["note"] = en.counted(things, "thing") if things else ""
+    parts["todo"]["note"] = data.words.counted(things, "thing") if things else ""
     heads = {
-        name: {"n": n, "title": labels.HEADS[name], "note": parts[name]["note"]}
-        for n, name in enumerate(labels.HEADS, 2)
+        name: {"n": n, "title": data.words.of("heads")[name], "note": parts[name]["note"]}
+        for n, name in enumerate(data.words.of("heads"), 2)
     }
     return {
-        "lang": labels.LANG,
-        "t": labels.T,
-        "title": labels.TITLE,
+        "lang": data.words.lang,
+        "t": data.words.of("labels"),
+        "title": data.words("title"),
         "about": _about(data),
         "date": str(data.date),
         "verdict": data.verdict,
-        "word": labels.STATES[data.verdict].upper(),
+        "word": data.words.of("states")[data.verdict].upper(),
         "sentence": verdict.sentence(data),
         "because": verdict.because(data),
         "heads": heads,
@@ -56,8 +54,8 @@ def daily_view(data: ReportData) -> dict[str, Any]:
 
 def _about(data: ReportData) -> Any:
     return say(
-        en.ABOUT,
-        weekday=en.WEEKDAYS[data.date.weekday()],
+        data.words("about"),
+        weekday=data.words.list("weekdays")[data.date.weekday()],
         date=str(data.date),
         namespaces=joined([code(n) for n in data.namespaces], ", "),
         made=instant_text(data.made_at // NS * NS).replace("T", " ")[:16],

@@ -23,6 +23,7 @@ from pipeline.settings import without_user_info
 from pipeline.signals.slo import LeftOut
 from pipeline.steps.compute import Day, derive
 from pipeline.steps.context import Context
+from pipeline.steps.vocabulary import words
 
 FORMATS = ("md", "html", "json")
 _FILES = {"md": "report.md", "html": "report.html", "json": "summary.json"}
@@ -60,8 +61,7 @@ def check_wishes(ctx: Context, formats: Collection[str]) -> None:
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise UsageError(f"no report is made as {unknown[0] if unknown else ''!r}", f"choose from {', '.join(FORMATS)}")
-    if ctx.settings.report.lang != "en":
-        raise UsageError(f"report.lang {ctx.settings.report.lang!r} is not known", "set report.lang to en")
+    words(ctx.settings.report.lang)
 
 
 def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> Report:
@@ -123,6 +123,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         max_gap_s=settings.verdict.max_gap,
         inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in day.coverage}},
         versions=_versions(ctx, day),
+        words=words(settings.report.lang),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
     )
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from pipeline.errors import LakeError
 from pipeline.model import Coverage, Window, instant_text, merge
-from pipeline.report.english import counted
 from pipeline.report.sections.sources import proof_of
 from pipeline.report.text import count
 from pipeline.signals import coverage
 from pipeline.steps.context import Context
 from pipeline.steps.pull import WHAT, configured, missing
+from pipeline.steps.vocabulary import words
 
 _SIGNS = {True: "✓", False: "!", None: "·"}
 
@@ -47,7 +47,8 @@ class DayStatus:
         yield f"{self.date}  {run}{'; younger lines still move' if self.provisional else ''}"
         for c in self.sources:
             rows = count(c.rows) if c.configured else ""
-            yield f"  {_SIGNS[c.complete] if c.configured else '–'} {c.what:<7} {rows:>10}  {proof_of(c)}{_where(c)}"
+            sign, proof = _SIGNS[c.complete] if c.configured else "–", proof_of(words("en"), c)
+            yield f"  {sign} {c.what:<7} {rows:>10}  {proof}{_where(c)}"
         if self.recount:
             yield f"    counted again {self.recount['at'][:19]}Z: {_again(self.recount)}"
         if self.restated:
@@ -95,7 +96,7 @@ def _source(c: Coverage) -> dict[str, Any]:
         "rows": c.rows,
         "gaps": gaps,
         "proof": dict(c.proof),
-        "said": str(proof_of(c)) if c.configured else "not configured",
+        "said": str(proof_of(words("en"), c)) if c.configured else "not configured",
     }
 
 
@@ -106,7 +107,7 @@ def _where(c: Coverage) -> str:
 def _again(recount: Mapping[str, Any]) -> str:
     late, gone = int(recount.get("late", 0)), int(recount.get("gone", 0))
     said = [
-        f"{counted(late, 'late line')}, read" if late else "",
-        f"{counted(gone, 'line')} no longer on the server" if gone else "",
+        f"{words('en').counted(late, 'late line')}, read" if late else "",
+        f"{words('en').counted(gone, 'line')} no longer on the server" if gone else "",
     ]
     return "; ".join(s for s in said if s) or "as before"

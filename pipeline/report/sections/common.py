@@ -6,37 +6,41 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.model import Coverage, Window, merge
-from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, prefix_of
 from pipeline.report.rich import Rich, Span, code, document, issue, joined, link, say
 from pipeline.report.text import between, count, duration, percent
+from pipeline.report.words import Words
 
-_HEADS = ("runbook", "rollback_plan", "slo", "alerts")
 
-
-def source_name(what: str, source: str) -> str:
+def source_name(words: Words, what: str, source: str) -> str:
     """Name a source as people do."""
-    return en.SOURCES.get((what, source)) or f"{source} {what}"
+    return words.of("sources").get(f"{what}/{source}") or f"{source} {what}"
 
 
-def holes(gaps: Sequence[Window], day: Window, shown: int = 2, write: Callable[[Window, Window], str] = between) -> str:
+def holes(
+    words: Words,
+    gaps: Sequence[Window],
+    day: Window,
+    shown: int = 2,
+    write: Callable[[Window, Window], str] = between,
+) -> str:
     """Write holes as `10:14:12–12:51:12; 20:00:00–20:01:00 and 3 more`."""
     if len(gaps) == 1 and gaps[0].covers(day):
-        return en.WHOLE_DAY
-    return "; ".join(write(g, day) for g in gaps[:shown]) + en.more(len(gaps) - shown)
+        return words("whole_day")
+    return "; ".join(write(g, day) for g in gaps[:shown]) + words.more(len(gaps) - shown)
 
 
-def no_data(c: Coverage, day: Window) -> str:
+def no_data(words: Words, c: Coverage, day: Window) -> str:
     """Say what a source's holes hide: `no job data from … to … (2 h 37 min, 10.9 % of the day)`."""
-    gaps, what = merge(c.gaps), en.WHAT[c.what]
+    gaps, what = merge(c.gaps), words.of("what")[c.what]
     total = sum(g.seconds for g in gaps)
     if not gaps or total >= day.seconds:
-        return en.NO_DATA_AT_ALL.format(what=what)
+        return words("no_data_at_all").format(what=what)
     facts = {"what": what, "length": duration(total), "share": percent(total / day.seconds)}
     if len(gaps) > 1:
-        return en.NO_DATA_MORE.format(holes=en.counted(len(gaps), "hole"), **facts)
+        return words("no_data_more").format(holes=words.counted(len(gaps), "hole"), **facts)
     start, _, end = between(gaps[0], day).partition("–")
-    return en.NO_DATA.format(start=start, end=end, **facts)
+    return words("no_data").format(start=start, end=end, **facts)
 
 
 def hidden(data: ReportData) -> list[tuple[str, list[Mapping[str, Any]]]]:
@@ -47,25 +51,21 @@ def hidden(data: ReportData) -> list[tuple[str, list[Mapping[str, Any]]]]:
             found.setdefault(tuple(merge(coverage_of(data, r["what"]).gaps)), []).append(r)
     out = []
     for same in found.values():
-        first, *others = [en.WHAT[r["what"]] for r in same]
-        text = no_data(coverage_of(data, same[0]["what"]), data.window)
-        together = en.listed([first, *others])
+        first, *others = [data.words.of("what")[r["what"]] for r in same]
+        text = no_data(data.words, coverage_of(data, same[0]["what"]), data.window)
+        together = data.words.listed([first, *others])
         out.append((text.replace(first, together, 1), same))
     return out
 
 
 def doc(data: ReportData, path: str, name: str = "") -> Span | None:
-    """Return the link to one of the house's documents, named after its file unless told otherwise."""
-    return document(data.docs_url, path, name or _title(path)) if path else None
+    """Return the link to one of the house's documents, named after what it is by its file's name, unless told otherwise."""
+    return document(data.docs_url, path, name or _title(data.words, path)) if path else None
 
 
-def _title(path: str) -> str:
+def _title(words: Words, path: str) -> str:
     stem = path.rpartition("/")[2].partition(".")[0]
-    head = next((h for h in _HEADS if stem.startswith(h)), "")
-    rest = stem.removeprefix(head).replace("ai_slot", "").replace("_", " ").split()
-    name = head.replace("_", " ")
-    name = name.upper() if head == "slo" else name.capitalize()
-    return ": ".join(p for p in (name, " ".join(rest)) if p)
+    return next((title for head, title in words.of("documents").items() if stem.startswith(head)), stem)
 
 
 def alert(data: ReportData, name: object) -> Span:
@@ -73,20 +73,20 @@ def alert(data: ReportData, name: object) -> Span:
     return code(str(name).removeprefix(prefix_of(data)))
 
 
-def issues(numbers: Sequence[Any], shown: int = 4) -> Rich:
+def issues(words: Words, numbers: Sequence[Any], shown: int = 4) -> Rich:
     """Write issues as `#205, #211 and 3 more`."""
     listed = joined([issue(int(n)) for n in numbers[:shown]], ", ")
-    return say("{listed}{more}", listed=listed, more=en.more(len(numbers) - shown))
+    return say("{listed}{more}", listed=listed, more=words.more(len(numbers) - shown))
 
 
-def shown_share(k: Any, n: Any) -> str:
+def shown_share(words: Words, k: Any, n: Any) -> str:
     """Write `16 of 164`."""
-    return en.share(int(k), int(n))
+    return words.share(int(k), int(n))
 
 
-def least(n: int, *, whole: bool) -> str:
+def least(words: Words, n: int, *, whole: bool) -> str:
     """Write a count; of what was only seen in part it is a lower bound."""
-    return count(n) or "" if whole else en.AT_LEAST.format(n=count(n)) if n else en.ZERO_SEEN
+    return count(n) or "" if whole else words("at_least").format(n=count(n)) if n else words("zero_seen")
 
 
 def rows_link(text: str, target: str, *, there: bool = True) -> Span:
@@ -96,8 +96,8 @@ def rows_link(text: str, target: str, *, there: bool = True) -> Span:
 
 def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
     """Name signatures by their titles."""
-    by_id: Mapping[str, str] = {s.id: s.title or s.id for s in data.signatures}
-    return en.listed([by_id.get(i, i) for i in ids]) or otherwise
+    by_id: Mapping[str, str] = {s.id: s.named(data.words.lang) for s in data.signatures}
+    return data.words.listed([by_id.get(i, i) for i in ids]) or otherwise
 
 
 def capital(text: str) -> str:

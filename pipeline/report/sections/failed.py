@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.model import NS, merge
-from pipeline.report import english as en
-from pipeline.report import labels
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
 from pipeline.report.sections.common import doc, holes, issues, least
 from pipeline.report.text import clock, count, duration, instant, number, visible, when
+from pipeline.report.words import Words
 
 SHOWN, LISTED = 20, 500  # failed attempts that stand open, and that are on the page at all
 _RUN = 8  # characters of a run id that tell runs of a day apart
@@ -78,11 +77,15 @@ def novelty(data: ReportData, failure_class: str, signatures: Sequence[str]) -> 
     """Say whether signatures are new or returning, as far back as the lake knows; nothing where it does not."""
     back = last_before(data, failure_class, signatures)
     if back is not None:
-        return en.RETURNING.format(days=en.counted(back, "day"))
+        return data.words("returning").format(days=data.words.counted(back, "day"))
     known = days_known(data)
     if not signatures or not known:
         return ""
-    return en.NEW if known == len(data.history) else en.NEW_SINCE.format(days=en.counted(known, "day"))
+    return (
+        data.words("new")
+        if known == len(data.history)
+        else data.words("new_since").format(days=data.words.counted(known, "day"))
+    )
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -94,10 +97,10 @@ def section(data: ReportData) -> dict[str, Any]:
         "kinds": [_kind(data, g) for g in groups(data)],
         "attempts": rows[:SHOWN],
         "rest": rows[SHOWN:LISTED],
-        "title": say(en.ATTEMPTS, shown=min(SHOWN, len(rows)), n=count(len(rows))),
-        "rest_title": say(en.ATTEMPTS_REST, n=count(len(rows) - SHOWN)),
+        "title": say(data.words("attempts"), shown=min(SHOWN, len(rows)), n=count(len(rows))),
+        "rest_title": say(data.words("attempts_rest"), n=count(len(rows) - SHOWN)),
         "cut": _cut(data, len(rows) - LISTED),
-        "printed": en.ATTEMPTS_PRINTED,
+        "printed": data.words("attempts_printed"),
     }
 
 
@@ -106,29 +109,35 @@ def _note(data: ReportData) -> str:
     named = [g for g in found if g.signatures]
     rows = [r for g in found for r in g.rows]
     runs = {r["run_id"] for r in rows if r["run_id"]}
-    return en.what_failed(len(named), len(runs) or None, unsure=any(not r["run_id"] for r in rows)) if rows else ""
+    return (
+        data.words.what_failed(len(named), len(runs) or None, unsure=any(not r["run_id"] for r in rows)) if rows else ""
+    )
 
 
 def _nothing(data: ReportData) -> Rich:
     t, jobs = data.totals["all"], coverage_of(data, "jobs")
     if t["complete"]:
-        return say(en.NOTHING if t["finished"] else en.NOTHING_FINISHED, finished=count(t["finished"]))
+        return say(
+            data.words("nothing") if t["finished"] else data.words("nothing_finished"), finished=count(t["finished"])
+        )
     if not jobs.configured:
         return say(
-            "{seen}{why}", seen="" if not t["finished"] else _seen(t) + " ", why=Span(en.NONE_SEEN_OFF, "strong")
+            "{seen}{why}",
+            seen="" if not t["finished"] else _seen(data.words, t) + " ",
+            why=Span(data.words("none_seen_off"), "strong"),
         )
-    gap = en.NONE_SEEN_GAP.format(span=holes(merge(jobs.gaps), data.window))
-    return say("{seen} {gap}", seen=_seen(t), gap=Span(gap, "strong"))
+    gap = data.words("none_seen_gap").format(span=holes(data.words, merge(jobs.gaps), data.window))
+    return say("{seen} {gap}", seen=_seen(data.words, t), gap=Span(gap, "strong"))
 
 
-def _seen(totals: Mapping[str, Any]) -> str:
-    return en.NONE_SEEN.format(finished=count(totals["finished"]))
+def _seen(words: Words, totals: Mapping[str, Any]) -> str:
+    return words("none_seen").format(finished=count(totals["finished"]))
 
 
 def _cut(data: ReportData, n: int) -> Rich | None:
     if n <= 0:
         return None
-    return say(en.ATTEMPTS_CUT, n=count(n), table=code("failures"), date=str(data.date))
+    return say(data.words("attempts_cut"), n=count(n), table=code("failures"), date=str(data.date))
 
 
 def _kind(data: ReportData, g: Group) -> dict[str, Any]:
@@ -138,14 +147,14 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
     return {
         "class": g.failure_class,
         "name": joined([Span(visible(s), "name") for s in g.signatures], ", ")
-        or Rich([Span(f"{en.NO_SIGNATURE} ({g.failure_class})")]),
+        or Rich([Span(f"{data.words('no_signature')} ({g.failure_class})")]),
         "state": _state(data, g),
         "attempts": link(count(len(g.rows)) or "", f"#{g.rows[0]['failure_id']}"),
-        "runs": _at_least(g.runs, unsure=bool(g.unlinked)),
+        "runs": _at_least(data.words, g.runs, unsure=bool(g.unlinked)),
         "first": when(min(at, key=_instant), data.window),
         "last": when(max(at, key=_instant), data.window),
-        "issues": issues(g.issues, 6) if g.issues else no_issue(data, g.rows),
-        "action": advice(first.first_action) if first else say(en.NO_ACTION),
+        "issues": issues(data.words, g.issues, 6) if g.issues else no_issue(data, g.rows),
+        "action": advice(first.advice(data.words.lang)) if first else say(data.words("no_action")),
         "doc": _doc(data, first.runbook) if first else None,
         "example": next((r["example"] for r in g.rows if r["example"]), None),
     }
@@ -153,14 +162,14 @@ def _kind(data: ReportData, g: Group) -> dict[str, Any]:
 
 def _doc(data: ReportData, path: str) -> Span | None:
     """Return the link to a runbook; where documents have no address its file's name, which fits a column."""
-    to = doc(data, path, labels.T["runbook"])
+    to = doc(data, path, data.words.of("labels")["runbook"])
     return to if to is None or to.kind == "link" else code(path.rpartition("/")[2])
 
 
 def no_issue(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> Rich | None:
     """Say that no issue is tied to these failures, None where that is not known."""
     known = coverage_of(data, "issues").complete and all(r["run_id"] for r in rows)
-    return say(en.NO_ISSUE) if known else None
+    return say(data.words("no_issue")) if known else None
 
 
 def _state(data: ReportData, g: Group) -> str:
@@ -170,11 +179,11 @@ def _state(data: ReportData, g: Group) -> str:
     if case is not None:
         end = instant(case["ended_at"])
         over = end is not None and end <= data.window.end
-        state = en.RESOLVED.format(at=when(end, data.window)) if over else en.ONGOING
-        never = en.NEVER.format(k=en.share(missing, n)) if missing and over else ""
+        state = data.words("resolved").format(at=when(end, data.window)) if over else data.words("ongoing")
+        never = data.words("never").format(k=data.words.share(missing, n)) if missing and over else ""
     else:
-        state = en.RESOLVED.format(at=when(max(e or 0 for e in ends), data.window)) if not missing else ""
-        never = en.RECOVERED_OF.format(k=en.share(n - missing, n)) if missing else ""
+        state = data.words("resolved").format(at=when(max(e or 0 for e in ends), data.window)) if not missing else ""
+        never = data.words("recovered_of").format(k=data.words.share(n - missing, n)) if missing else ""
     return ", ".join(t for t in (novelty(data, g.failure_class, g.signatures), state, never) if t)
 
 
@@ -192,10 +201,13 @@ def _incident(data: ReportData, g: Group) -> Mapping[str, Any] | None:
 def attempts(data: ReportData) -> list[dict[str, Any]]:
     """Return the failed attempts, a row each, in time order."""
     ran = {(a["namespace"], a["job_name"], a["attempt"]): a for a in records(data.attempts)}
-    return [_attempt(f, ran.get((f["namespace"], f["job_name"], f["attempt"]), {})) for f in records(data.failures)]
+    return [
+        _attempt(data.words, f, ran.get((f["namespace"], f["job_name"], f["attempt"]), {}))
+        for f in records(data.failures)
+    ]
 
 
-def _attempt(f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
+def _attempt(words: Words, f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
     within = a.get("end_uncertainty_s")
     waited = None if f["recovered_at"] is None else (_instant(f["recovered_at"]) - _instant(f["failed_at"])) / NS
     return {
@@ -204,29 +216,29 @@ def _attempt(f: Mapping[str, Any], a: Mapping[str, Any]) -> dict[str, Any]:
         "within": None if within is None else number(within),
         "kind": f["kind"],
         "job": f["job_name"],
-        "no_job": en.NO_ATTEMPT,
+        "no_job": words("no_attempt"),
         "attempt": count(f["attempt"]),
         "run": (f["run_id"] or "")[:_RUN] or None,
-        "issue": None if f["issue"] is None else issues([f["issue"]]),
+        "issue": None if f["issue"] is None else issues(words, [f["issue"]]),
         "ran": duration(a.get("duration_s")),
         "class": f["class"],
-        "recovered": _recovered(f, duration(waited)),
-        "not_recovered": en.NOT_RECOVERED,
+        "recovered": _recovered(words, f, duration(waited)),
+        "not_recovered": words("not_recovered"),
     }
 
 
-def _recovered(f: Mapping[str, Any], waited: str | None) -> str | None:
+def _recovered(words: Words, f: Mapping[str, Any], waited: str | None) -> str | None:
     """Say how long it took until the job succeeded, and at which attempt where it is the same job's."""
     if waited is None or f["recovered_job"] != f["job_name"]:
         return waited
-    return en.BY_ATTEMPT.format(waited=waited, n=count(f["recovered_attempt"]))
+    return words("by_attempt").format(waited=waited, n=count(f["recovered_attempt"]))
 
 
 def _instant(value: Any) -> int:
     return instant(value) or 0
 
 
-def _at_least(n: int, *, unsure: bool) -> str | None:
+def _at_least(words: Words, n: int, *, unsure: bool) -> str | None:
     if not n:
         return None
-    return least(n, whole=not unsure)
+    return least(words, n, whole=not unsure)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.model import Window, merge
-from pipeline.report import charts, labels
-from pipeline.report import english as en
+from pipeline.report import charts
 from pipeline.report.charts import Frame, Lane, Spread, Stack
 from pipeline.report.data import HEADLINE, ReportData, coverage_of, other_kinds, prefix_of, records, severity_of
 from pipeline.report.figures import STEP, Quarter, build_hours, builds, quarters
@@ -18,6 +17,7 @@ from pipeline.report.rich import Rich, say
 from pipeline.report.sections.common import least
 from pipeline.report.svg import to_svg
 from pipeline.report.text import MIN_P95, between_minutes, count, duration, instant, minute, signed_time
+from pipeline.report.words import Words
 
 COLOURS = {"cache": "var(--mark-cache)", "build-ref": "var(--mark-ref)"}
 _BAD, _OK = "var(--bad)", "var(--mark-ok)"
@@ -53,17 +53,17 @@ def frame(data: ReportData, width: int, what: str) -> Frame:
         for i in records(data.incidents)
         if i["class"] in COLOURS
     ]
-    return Frame(data.window, width, gaps, bands, en.GAP)
+    return Frame(data.window, width, gaps, bands, data.words("gap"))
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `note`, `legend`, `charts`, and the numbers of the charts."""
     groups = _groups(data)
     t = data.totals["all"]
-    finished = en.FINISHED if t["complete"] else en.FINISHED_SEEN
+    finished = data.words("finished") if t["complete"] else data.words("finished_seen")
     counts = {name: quarters(data, kinds) for name, kinds in groups}
     return {
-        "note": finished.format(**_seen(data)) if _asked(data) else labels.T["unknown"],
+        "note": finished.format(**_seen(data)) if _asked(data) else data.words.of("labels")["unknown"],
         "legend": _keys(data),
         "charts": drawn(data, lambda f: _charts(data, f, counts), "jobs"),
         "heads": [name for name, _ in groups],
@@ -82,10 +82,13 @@ def _charts(data: ReportData, f: Frame, counts: dict[str, list[Quarter]]) -> lis
     rows = [*_incident_lanes(data), *_alert_lanes(data, narrow=f.width == charts.NARROW)]
     made: list[tuple[Any, str]] = []
     if rows:
-        cases, alerts = en.counted(len(data.incidents), "incident"), en.counted(len(data.alerts), "alert")
-        made.append((charts.lanes(rows, f), en.CHART_LANES.format(incidents=cases, alerts=alerts)))
+        cases, alerts = (
+            data.words.counted(len(data.incidents), "incident"),
+            data.words.counted(len(data.alerts), "alert"),
+        )
+        made.append((charts.lanes(rows, f), data.words("chart_lanes").format(incidents=cases, alerts=alerts)))
     for i, (name, found) in enumerate(counts.items()):
-        title = en.CHART_BARS.format(kinds=en.GROUPS.get(name, name.capitalize()))
+        title = data.words("chart_bars").format(kinds=data.words.of("groups").get(name, name.capitalize()))
         stacks = [Stack(_BAD, [q.failed for q in found]), Stack(_OK, [q.succeeded for q in found])]
         made.append((charts.bars(title, stacks, f, height=_LOW if i else _TALL), _bars_name(data, title, found)))
     return [*made, _durations(data, f)]
@@ -94,22 +97,24 @@ def _charts(data: ReportData, f: Frame, counts: dict[str, list[Quarter]]) -> lis
 def _bars_name(data: ReportData, title: str, found: Sequence[Quarter]) -> str:
     failed = sum(q.failed for q in found)
     worst = max(found, key=lambda q: q.failed)
-    most = en.CHART_MOST.format(at=minute(worst.start, data.window)) if failed else ""
+    most = data.words("chart_most").format(at=minute(worst.start, data.window)) if failed else ""
     finished = failed + sum(q.succeeded for q in found)
-    return en.CHART_LABEL.format(title=title, finished=count(finished), failed=count(failed), most=most)
+    return data.words("chart_label").format(title=title, finished=count(finished), failed=count(failed), most=most)
 
 
 def _durations(data: ReportData, f: Frame) -> tuple[Any, str]:
     found = builds(data)
     many = len(found) > _MANY_BUILDS
     dots = [] if many else [(t, s / 60) for t, s in found]
-    title = en.CHART_DURATION_MANY if many else en.CHART_DURATION
+    title = data.words("chart_duration_many") if many else data.words("chart_duration")
     t = data.totals["build"]
     p95 = t["duration_p95_s"] if t["durations"] >= MIN_P95 else None
-    level = None if p95 is None else (p95 / 60, en.CHART_P95.format(p95=duration(p95)))
-    longest = duration(max((s for _, s in found), default=None)) or labels.T["none"]
-    name = en.CHART_BUILDS.format(title=title, builds=en.counted(len(found), "build"), longest=longest)
-    shown = en.CHART_DURATION_SHORT if f.width == charts.NARROW else title
+    level = None if p95 is None else (p95 / 60, data.words("chart_p95").format(p95=duration(p95)))
+    longest = duration(max((s for _, s in found), default=None)) or data.words.of("labels")["none"]
+    name = data.words("chart_builds").format(
+        title=title, builds=data.words.counted(len(found), "build"), longest=longest
+    )
+    shown = data.words("chart_duration_short") if f.width == charts.NARROW else title
     return charts.durations(shown, dots, _spreads(data, many=many), f, p95=level), name
 
 
@@ -128,10 +133,12 @@ def _incident_lanes(data: ReportData) -> list[Lane]:
     rows = []
     for i in records(data.incidents):
         facts = {"class": i["class"], "failures": count(i["failures"]), "mttr": duration(i["mttr_s"])}
-        label = (en.LANE_OPEN if i["ended_at"] is None else en.LANE_OVER).format(**facts)
+        label = (data.words("lane_open") if i["ended_at"] is None else data.words("lane_over")).format(**facts)
         span = _span(data, i["started_at"], i["ended_at"])
-        rows.append(Lane(label, COLOURS.get(i["class"], "var(--mark-other)"), [(span, "solid")], en.LANE_INCIDENTS))
-    return _cut(_inside(data, rows))
+        rows.append(
+            Lane(label, COLOURS.get(i["class"], "var(--mark-other)"), [(span, "solid")], data.words("lane_incidents"))
+        )
+    return _cut(data.words, _inside(data, rows))
 
 
 def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
@@ -143,10 +150,10 @@ def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
         if r["verdict"] == "missed" and r["silenced"] is None:
             span = _span(data, r["expected_start"], r["expected_end"])
             said = between_minutes(Window(span.start, min(span.end, max(span.start, data.window.end))), data.window)
-            label = (en.LANE_MISSED_SHORT if narrow else en.LANE_MISSED).format(
+            label = (data.words("lane_missed_short") if narrow else data.words("lane_missed")).format(
                 alert=_short(data, r["alert"]), span=said
             )
-            rows.append(Lane(label, _BAD, [(span, "dashed")], en.LANE_ALERTS))
+            rows.append(Lane(label, _BAD, [(span, "dashed")], data.words("lane_alerts")))
     fired: dict[tuple[str, str], list[tuple[Window, str]]] = {}
     for a in records(data.alerts):
         r = known.get((a["alert"], a["started_at"]), {})
@@ -154,20 +161,26 @@ def _alert_lanes(data: ReportData, *, narrow: bool) -> list[Lane]:
         label = _fired(data, a, r, narrow=narrow)
         fired.setdefault((a["alert"], style), []).append((_span(data, a["started_at"], a["ended_at"]), label))
     for (_, style), found in fired.items():
-        label = found[0][1] if len(found) == 1 else en.LANE_TIMES.format(label=found[0][1], n=len(found))
-        rows.append(Lane(label, "var(--fired)", [(span, style) for span, _ in found], en.LANE_ALERTS))
-    return _cut(_inside(data, rows))
+        label = found[0][1] if len(found) == 1 else data.words("lane_times").format(label=found[0][1], n=len(found))
+        rows.append(Lane(label, "var(--fired)", [(span, style) for span, _ in found], data.words("lane_alerts")))
+    return _cut(data.words, _inside(data, rows))
 
 
 def _fired(data: ReportData, a: dict[str, Any], r: dict[str, Any], *, narrow: bool) -> str:
     kind = severity_of(data, a["alert"])
     name = _short(data, a["alert"]) + (f" ({kind})" if kind == "ticket" and not narrow else "")
     if r.get("verdict") == "unexpected":
-        return en.LANE_UNEXPECTED.format(alert=name)
-    delay = None if r.get("delay_s") is None else signed_time(r["delay_s"], en.LATE, en.EARLY, en.AT_ONCE)
-    still = en.LANE_STILL if a["ended_at"] is None else None
+        return data.words("lane_unexpected").format(alert=name)
+    delay = (
+        None
+        if r.get("delay_s") is None
+        else signed_time(r["delay_s"], data.words("late"), data.words("early"), data.words("at_once"))
+    )
+    still = data.words("lane_still") if a["ended_at"] is None else None
     said = ", ".join(t for t in (delay, still) if t)
-    return en.LANE_LATE.format(alert=name, delay=said) if said else en.LANE_FIRED.format(alert=name)
+    return (
+        data.words("lane_late").format(alert=name, delay=said) if said else data.words("lane_fired").format(alert=name)
+    )
 
 
 def _short(data: ReportData, name: str) -> str:
@@ -190,13 +203,16 @@ def _inside(data: ReportData, rows: Sequence[Lane]) -> list[Lane]:
     return out
 
 
-def _cut(rows: list[Lane]) -> list[Lane]:
+def _cut(words: Words, rows: list[Lane]) -> list[Lane]:
     """Keep a few lanes; the others share the last one."""
     if len(rows) <= _MOST_LANES:
         return rows
     rest = rows[_MOST_LANES - 1 :]
     together = [bar for lane in rest for bar in lane.bars]
-    return [*rows[: _MOST_LANES - 1], Lane(en.LANE_MORE.format(n=len(rest)), "var(--grey)", together, rest[0].group)]
+    return [
+        *rows[: _MOST_LANES - 1],
+        Lane(words("lane_more").format(n=len(rest)), "var(--grey)", together, rest[0].group),
+    ]
 
 
 def _keys(data: ReportData) -> list[tuple[str, str]]:
@@ -217,7 +233,9 @@ def _keys(data: ReportData) -> list[tuple[str, str]]:
         "duration": True,
     }
     counts = _seen(data) if _asked(data) else {}
-    return [(key, f"{en.KEYS[key]} {counts.get(key, '')}".strip()) for key, shown in there.items() if shown]
+    return [
+        (key, f"{data.words.of('keys')[key]} {counts.get(key, '')}".strip()) for key, shown in there.items() if shown
+    ]
 
 
 def _asked(data: ReportData) -> bool:
@@ -228,7 +246,7 @@ def _asked(data: ReportData) -> bool:
 def _seen(data: ReportData) -> dict[str, str]:
     t = data.totals["all"]
     values = {"finished": t["finished"], "failed": t["failed"], "ok": t["finished"] - t["failed"]}
-    return {k: least(n, whole=t["complete"]) for k, n in values.items()}
+    return {k: least(data.words, n, whole=t["complete"]) for k, n in values.items()}
 
 
 def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[str, Any]]:
@@ -236,7 +254,7 @@ def _numbers(data: ReportData, counts: dict[str, list[Quarter]]) -> list[dict[st
     rows: list[dict[str, Any]] = []
     blind: dict[str, Any] | None = None
     for qs in zip(*counts.values(), strict=True):
-        cells = [_cell(n, whole=q.whole) for q in qs for n in (q.succeeded, q.failed)]
+        cells = [_cell(data.words, n, whole=q.whole) for q in qs for n in (q.succeeded, q.failed)]
         start = qs[0].start
         if not any(c is None for c in cells) and not any(q.succeeded or q.failed for q in qs):
             blind = None
@@ -254,8 +272,8 @@ def _from(data: ReportData, start: int, end: int) -> str:
     return between_minutes(Window(start, end), data.window)
 
 
-def _cell(n: int, *, whole: bool) -> str | None:
-    return least(n, whole=whole) if n or whole else None
+def _cell(words: Words, n: int, *, whole: bool) -> str | None:
+    return least(words, n, whole=whole) if n or whole else None
 
 
 def _hours(data: ReportData) -> list[dict[str, Any]]:
@@ -273,4 +291,4 @@ def _hours(data: ReportData) -> list[dict[str, Any]]:
 
 def _summary(data: ReportData) -> Rich:
     windows = data.window.length // STEP
-    return say(en.NUMBERS, windows=en.counted(windows, "window"))
+    return say(data.words("numbers"), windows=data.words.counted(windows, "window"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from pipeline.report import english as en
-from pipeline.report import labels
 from pipeline.report.data import ReportData
 from pipeline.report.rich import Rich, code, joined, say
 from pipeline.report.text import count
@@ -18,10 +16,11 @@ def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `short` (one line), `lines`, `command`."""
     lake = str(data.inputs.get("lake", "lake"))
     command = f"aislot report daily --date {data.date}" + (f" --lake {shlex.quote(lake)}" if lake != "lake" else "")
+    command += f" --lang {data.words.lang}" if data.words.lang != "en" else ""
     return {
         "note": "",
         "short": say(
-            en.METHOD_SHORT,
+            data.words("method_short"),
             aislot=_version(data, "aislot"),
             queries=_version(data, "queries"),
             command=code(command),
@@ -32,7 +31,7 @@ def section(data: ReportData) -> dict[str, Any]:
 
 
 def _version(data: ReportData, name: str) -> Rich:
-    return Rich([code(data.versions[name])]) if data.versions.get(name) else say(labels.T["unknown"])
+    return Rich([code(data.versions[name])]) if data.versions.get(name) else say(data.words.of("labels")["unknown"])
 
 
 def _lines(data: ReportData) -> list[Rich]:
@@ -42,9 +41,16 @@ def _lines(data: ReportData) -> list[Rich]:
     asked = {c.what for c in data.coverage if c.configured}
     rows = {what: n for what, n in (data.inputs.get("rows") or {}).items() if what in asked}
     return [
-        *([say(en.METHOD_LAKE, lake=code(lake))] if lake else []),
+        *([say(data.words("method_lake"), lake=code(lake))] if lake else []),
         *([joined(servers, ", ")] if servers else []),
-        say(en.METHOD_ROWS, rows=", ".join(f"{what} {count(n)}" for what, n in rows.items())) if rows else say(""),
-        say(en.METHOD_SETTINGS, settings=joined(settings, ", ")) if settings else say(en.METHOD_NO_SETTINGS),
-        say(en.METHOD_TEXT),
+        say(
+            data.words("method_rows"),
+            rows=joined([say("{what} {n}", what=code(w), n=count(n)) for w, n in rows.items()], ", "),
+        )
+        if rows
+        else say(""),
+        say(data.words("method_settings"), settings=joined(settings, ", "))
+        if settings
+        else say(data.words("method_no_settings")),
+        say(data.words("method_text")),
     ]

@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report import english as en
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, code, say
 from pipeline.report.sections.common import shown_share
 from pipeline.report.text import count, minute, number, when
+from pipeline.report.words import Words
 
 SURE = 0.05  # the corrected chance from which on a finding is shown
 _ROWS, _LINES = 6, 10  # that are shown
 _LEAST = 0.001  # a smaller chance is not told apart
-_STATES = {state: place for place, state in enumerate(en.AGES)}
+_STATES = {"new": 0, "returning": 1, "known": 2}
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `note`, `nothing` (a sentence where nothing is shared), `rows`, `lines` and what they say."""
     found, written = findings(data), unheard(data)
     return {
-        "note": en.counted(len(found), "finding") if found else "",
-        "about": say(en.SHARES_ABOUT, tests=count(found[0]["tests"])) if found else None,
+        "note": data.words.counted(len(found), "finding") if found else "",
+        "about": say(data.words("shares_about"), tests=count(found[0]["tests"])) if found else None,
         "nothing": None if found else _nothing(data),
         "rows": [_row(data, r) for r in found[:_ROWS]],
         "more": _more(len(found) - _ROWS, "shares", data),
-        "lines_title": say(en.LINES_AGELESS if _ageless(written) else en.LINES_TITLE, n=count(len(written))),
+        "lines_title": say(
+            data.words("lines_ageless") if _ageless(written) else data.words("lines_title"), n=count(len(written))
+        ),
         "lines_nothing": None if written or not len(data.failures) else _no_line(data),
         "lines": [_line(data, r) for r in written[:_LINES]],
         "lines_more": _more(len(written) - _LINES, "ledger", data),
@@ -65,30 +67,32 @@ def _ageless(written: list[Mapping[str, Any]]) -> bool:
 
 
 def _row(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
-    name = en.ATTRIBUTES.get(r["attribute"], r["attribute"])
+    name = data.words.of("attributes").get(r["attribute"], r["attribute"])
     case = _incidents(data).get(r["scope"])
-    among = en.AMONG_DAY if case is None else en.AMONG_INCIDENT
+    among = data.words("among_day") if case is None else data.words("among_incident")
     facts = {} if case is None else {"class": case["class"], "at": minute(case["started_at"], data.window)}
     return {
-        "what": say("{name} {match} {value}", name=name, match=en.MATCHES[r["match"]], value=code(r["value"])),
-        "kind": en.EVERY_KIND if r["kind"] == "all" else r["kind"],
+        "what": say(
+            "{name} {match} {value}", name=name, match=data.words.of("matches")[r["match"]], value=code(r["value"])
+        ),
+        "kind": data.words("every_kind") if r["kind"] == "all" else r["kind"],
         "among": say(among, **facts),
-        "failed": _of(r["failed"], r["failed_of"], r["failed_unknown"]),
-        "succeeded": _of(r["succeeded"], r["succeeded_of"], r["succeeded_unknown"]),
-        "chance": en.CHANCE_UNDER.format(p=_LEAST) if r["q_value"] < _LEAST else number(r["q_value"], 3),
+        "failed": _of(data.words, r["failed"], r["failed_of"], r["failed_unknown"]),
+        "succeeded": _of(data.words, r["succeeded"], r["succeeded_of"], r["succeeded_unknown"]),
+        "chance": data.words("chance_under").format(p=_LEAST) if r["q_value"] < _LEAST else number(r["q_value"], 3),
     }
 
 
-def _of(k: int, n: int, not_known: int) -> str:
-    return shown_share(k, n) + (en.SHARES_UNKNOWN.format(n=count(not_known)) if not_known else "")
+def _of(words: Words, k: int, n: int, not_known: int) -> str:
+    return shown_share(words, k, n) + (words("shares_unknown").format(n=count(not_known)) if not_known else "")
 
 
 def _line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "state": en.AGES.get(r["state"]),
+        "state": data.words.of("ages").get(r["state"]),
         "kind": r["kind"],
         "text": r["text"],
-        "failed": shown_share(r["failed"], r["failed_of"]),
+        "failed": shown_share(data.words, r["failed"], r["failed_of"]),
         "lines": count(r["lines"]),
         "first": when(r["first_at"], data.window),
         "last": when(r["last_at"], data.window),
@@ -97,15 +101,15 @@ def _line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
 
 def _nothing(data: ReportData) -> Rich:
     if not coverage_of(data, "jobs").configured and not len(data.failures):
-        return say("{why}", why=Span(en.NONE_SEEN_OFF, "strong"))
-    return say(en.SHARES_NONE if len(data.failures) else en.SHARES_NO_FAILURE)
+        return say("{why}", why=Span(data.words("none_seen_off"), "strong"))
+    return say(data.words("shares_none") if len(data.failures) else data.words("shares_no_failure"))
 
 
 def _no_line(data: ReportData) -> Rich:
     if not coverage_of(data, "logs").configured:
-        return say("{why}", why=Span(en.STREAM_UNKNOWN, "strong"))
-    return say(en.LINES_NONE)
+        return say("{why}", why=Span(data.words("stream_unknown"), "strong"))
+    return say(data.words("lines_none"))
 
 
 def _more(n: int, table: str, data: ReportData) -> Rich | None:
-    return say(en.ROWS_MORE, n=count(n), table=code(table), date=str(data.date)) if n > 0 else None
+    return say(data.words("rows_more"), n=count(n), table=code(table), date=str(data.date)) if n > 0 else None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.model import NS, merge
-from pipeline.report import english as en
 from pipeline.report import figures
 from pipeline.report.data import ReportData, rule_sources
 from pipeline.report.figures import STEP, Figure, Signal
@@ -27,6 +26,7 @@ from pipeline.report.text import (
     signed,
     when,
 )
+from pipeline.report.words import Words
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -38,8 +38,12 @@ def section(data: ReportData) -> dict[str, Any]:
     hidden = sum(1 for s in ruled if not _intervals(data, s.rule) and _unjudged(data, s.rule))
     before = data.date - dt.timedelta(days=1)
     return {
-        "note": en.thresholds(sum(1 for r in rows if r["reached"]), len(ruled), hidden) if ruled else "",
-        "heads": {"now": en.short_day(data.date), "before": en.short_day(before), "usual": en.usual(days)},
+        "note": data.words.thresholds(sum(1 for r in rows if r["reached"]), len(ruled), hidden) if ruled else "",
+        "heads": {
+            "now": data.words.short_day(data.date),
+            "before": data.words.short_day(before),
+            "usual": data.words.usual(days),
+        },
         "rows": rows,
     }
 
@@ -54,10 +58,10 @@ def _row(data: ReportData, s: Signal, days: int) -> dict[str, Any]:
         "what": _what(data, s),
         "now": _now(data, s),
         "interval": _interval(s.now),
-        "before": _earlier(s, s.before),
-        "usual": _usual(s, days),
+        "before": _earlier(data.words, s, s.before),
+        "usual": _usual(data.words, s, days),
         "change": _change(s),
-        "threshold": _threshold(data, s.rule) if s.rule else say(en.NO_THRESHOLD),
+        "threshold": _threshold(data, s.rule) if s.rule else say(data.words("no_threshold")),
         "reached": reached,
         "ruled": bool(s.rule),
         "spark": spark(list(s.by_15m), limit, colour, most=1.0 if ratio else None),
@@ -65,32 +69,35 @@ def _row(data: ReportData, s: Signal, days: int) -> dict[str, Any]:
 
 
 def _name(data: ReportData, s: Signal) -> str:
-    if s.name in en.SIGNALS:
-        return en.SIGNALS[s.name][0]
+    if s.name in data.words.of("signals"):
+        return data.words.of("signals")[s.name][0]
     if not s.rule:
         return s.name.capitalize()
-    titles = {x.id: x.title or x.id for x in data.signatures}
+    titles = {x.id: x.named(data.words.lang) for x in data.signatures}
     named = [titles.get(i, i) for i in s.rule["signatures"]]
-    return en.RULE_NAMES.get(s.rule["measure"]) or capital(" or ".join(named)) or str(s.rule["alert"])
+    return data.words.of("rule_names").get(s.rule["measure"]) or capital(" or ".join(named)) or str(s.rule["alert"])
 
 
 def _what(data: ReportData, s: Signal) -> Rich:
     """Say what a row counts, and when it was worst."""
     if s.rule:
         return _condition(data, s.rule)
-    if s.name not in en.SIGNALS:
-        return say(en.KIND_SIGNAL)
+    if s.name not in data.words.of("signals"):
+        return say(data.words("kind_signal"))
     facts: dict[str, object] = {}
     if s.name == "latency":
         form = s.now.form if s.now else "none"
         seen = s.now is not None and not s.now.whole
-        facts = {"form": en.FORMS[form], "n": en.OF_N.format(n=count(s.now.n)) if s.now else ""}
-        facts["seen"] = en.SEEN_ONLY if seen else ""
+        facts = {
+            "form": data.words.of("forms")[form],
+            "n": data.words("of_n").format(n=count(s.now.n)) if s.now else "",
+        }
+        facts["seen"] = data.words("seen_only") if seen else ""
     if s.name == "queue":
         facts = {"at": _most_at(data, s)}
     if s.name == "backlog":
         facts = {"at": _most_at(data, s), "pending": _pending(data, s)}
-    return say(en.SIGNALS[s.name][1], **facts)
+    return say(data.words.of("signals")[s.name][1], **facts)
 
 
 def _condition(data: ReportData, rule: Mapping[str, Any]) -> Rich:
@@ -100,8 +107,12 @@ def _condition(data: ReportData, rule: Mapping[str, Any]) -> Rich:
     of = [*apps, *rule["kinds"]] if lines else rule["kinds"]
     window = duration(rule.get("window_s")) or ""
     at = minute(rule["worst_at"], data.window) if rule["worst"] or rule["worst_of"] else None
-    what = " ".join([", ".join(of), en.LINES]).strip() if lines else ", ".join(of) or en.ATTEMPTS_OF_ALL
-    return say(en.RULE, what=what, window=window, at=en.RULE_AT.format(at=at) if at else "")
+    what = (
+        " ".join([", ".join(of), data.words("lines")]).strip()
+        if lines
+        else ", ".join(of) or data.words("attempts_of_all")
+    )
+    return say(data.words("rule"), what=what, window=window, at=data.words("rule_at").format(at=at) if at else "")
 
 
 def _common(data: ReportData, app: str) -> str:
@@ -116,83 +127,83 @@ def _most_at(data: ReportData, s: Signal) -> str:
     most = max((v for v in s.by_15m if v), default=0)
     if not most or s.now is None or s.now.value != most:
         return ""
-    return en.MOST_AT.format(at=minute(data.window.start + list(s.by_15m).index(most) * STEP, data.window))
+    return data.words("most_at").format(at=minute(data.window.start + list(s.by_15m).index(most) * STEP, data.window))
 
 
 def _pending(data: ReportData, s: Signal) -> str:
     pending = data.totals["all"].get("pending_max")
-    return en.PENDING.format(n=count(pending)) if s.now and s.now.whole and pending else ""
+    return data.words("pending").format(n=count(pending)) if s.now and s.now.whole and pending else ""
 
 
 def _now(data: ReportData, s: Signal) -> Rich | None:
     """Write today's figure; failures lead to their rows."""
-    text = _written(s.now)
+    text = _written(data.words, s.now)
     if text is None or s.now is None:
         return None
     failed = s.now.form in {"share", "ratio"} and s.now.k and len(data.failures)
-    share = shown_share(s.now.k, s.now.n) if s.now.form in {"share", "ratio"} else ""
+    share = shown_share(data.words, s.now.k, s.now.n) if s.now.form in {"share", "ratio"} else ""
     if failed and text.startswith(share):
         return say("{k}{rest}", k=link(share, "#failed"), rest=text.removeprefix(share))
     return say("{text}", text=text)
 
 
-def _written(f: Figure | None) -> str | None:
+def _written(words: Words, f: Figure | None) -> str | None:
     """Write a figure: unknown is None, a lower bound says so."""
     if f is None:
         return None
-    return _WRITERS[f.form](f)
+    return _WRITERS[f.form](words, f)
 
 
-def _earlier(s: Signal, f: Figure | None) -> str | None:
+def _earlier(words: Words, s: Signal, f: Figure | None) -> str | None:
     """Write an earlier day's figure: of k of n no percentage, and its name where that is not today's."""
-    text = _written(f)
+    text = _written(words, f)
     if f and f.form == "share" and f.n and f.whole:
-        return shown_share(f.k, f.n)
-    if f and f.form in en.NAMED and s.now and s.now.form != f.form:
-        return en.NAMED[f.form].format(time=text)
+        return shown_share(words, f.k, f.n)
+    if f and f.form in words.of("named") and s.now and s.now.form != f.form:
+        return words.of("named")[f.form].format(time=text)
     return text
 
 
-def _usual(s: Signal, days: int) -> str | None:
+def _usual(words: Words, s: Signal, days: int) -> str | None:
     """Write the median, and of how many days it is where the others are of more."""
-    text = _earlier(s, s.usual)
-    return text if text is None or s.usual_days == days else en.OF_DAYS.format(text=text, days=s.usual_days)
+    text = _earlier(words, s, s.usual)
+    return text if text is None or s.usual_days == days else words("of_days").format(text=text, days=s.usual_days)
 
 
-def _count(f: Figure) -> str | None:
+def _count(words: Words, f: Figure) -> str | None:
     if f.whole or f.value is None:
         return count(f.value)
-    return en.AT_LEAST.format(n=count(f.value)) if f.value else en.ZERO_SEEN
+    return words("at_least").format(n=count(f.value)) if f.value else words("zero_seen")
 
 
-def _share(f: Figure) -> str:
+def _share(words: Words, f: Figure) -> str:
     if not f.n:
-        return en.NONE_FINISHED if f.whole else en.ZERO_SEEN
-    text = shown_share(f.k, f.n)
-    text = text if f.whole else en.SHARE_SEEN.format(k=text)
+        return words("none_finished") if f.whole else words("zero_seen")
+    text = shown_share(words, f.k, f.n)
+    text = text if f.whole else words("share_seen").format(k=text)
     return f"{text} · {percent((f.k or 0) / f.n)}" if f.n >= MIN_PERCENT else text
 
 
-def _ratio(f: Figure) -> str:
-    return _share(f) if f.n is not None else percent(f.value or 0.0)
+def _ratio(words: Words, f: Figure) -> str:
+    return _share(words, f) if f.n is not None else percent(f.value or 0.0)
 
 
-def _p95(f: Figure) -> str | None:
+def _p95(_words: Words, f: Figure) -> str | None:
     return duration(f.value)
 
 
-def _spread(f: Figure) -> str:
+def _spread(words: Words, f: Figure) -> str:
     low, high = duration(f.low), duration(f.high)
-    return low or "" if low == high else en.SPREAD.format(low=low, high=high)
+    return low or "" if low == high else words("spread").format(low=low, high=high)
 
 
-def _none(f: Figure) -> str | None:
+def _none(words: Words, f: Figure) -> str | None:
     if f.n is None:
-        return en.TOO_FEW
-    return en.NONE_SUCCEEDED if f.whole else None
+        return words("too_few")
+    return words("none_succeeded") if f.whole else None
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[[Words, Figure], str | None]] = {
     "count": _count,
     "share": _share,
     "ratio": _ratio,
@@ -236,20 +247,20 @@ def _threshold(data: ReportData, rule: Mapping[str, Any]) -> Rich:
     starts = _intervals(data, rule)
     if starts:
         new = [t for t in starts if t >= data.window.start]
-        template = en.REACHED if new else en.HELD
+        template = data.words("reached") if new else data.words("held")
         return say(template, limit=limit, at=when(new[0] if new else starts[0], data.window))
     if not rule_sources(data, rule).configured:
-        return say(en.NOT_KNOWN, limit=limit)
+        return say(data.words("not_known"), limit=limit)
     if _unjudged(data, rule):
-        return say(en.NOT_KNOWN_FOR, limit=limit, span=_blind(data, rule))
+        return say(data.words("not_known_for"), limit=limit, span=_blind(data, rule))
     judged = not ratio or rule["worst"] is not None or not rule["worst_of"]
-    return say(en.NOT_REACHED if judged else en.NOT_JUDGED, limit=limit)
+    return say(data.words("not_reached") if judged else data.words("not_judged"), limit=limit)
 
 
 def _blind(data: ReportData, rule: Mapping[str, Any]) -> str:
     reach = round(float(rule.get("window_s") or 0) * NS)
     wide = [w.widen(0, reach).intersect(data.window) for w in rule_sources(data, rule).gaps]
-    return holes(merge(w for w in wide if w), data.window, 1, between_minutes)
+    return holes(data.words, merge(w for w in wide if w), data.window, 1, between_minutes)
 
 
 def raw(data: ReportData, s: Signal) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.model import merge
-from pipeline.report import charts, labels
-from pipeline.report import english as en
+from pipeline.report import charts
 from pipeline.report.charts import Frame, Stack
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.figures import STEP, Stream, quarters_known, stream_lines, streams
@@ -15,6 +14,7 @@ from pipeline.report.rich import Rich, Span, code, say
 from pipeline.report.sections.common import holes, least
 from pipeline.report.sections.health import COLOURS, drawn
 from pipeline.report.text import clock, count, minute, when
+from pipeline.report.words import Words
 
 _HEIGHT, _MOST = 28, 6  # pixels of a row; rows that are drawn, the others are numbers
 
@@ -29,40 +29,47 @@ def section(data: ReportData) -> dict[str, Any]:
     if not logs.configured and not lines:
         return {
             "note": "",
-            "nothing": say("{why}", why=Span(en.STREAM_UNKNOWN, "strong")),
+            "nothing": say("{why}", why=Span(data.words("stream_unknown"), "strong")),
             "gap": None,
             "rows": [],
         } | _breaches(data)
-    gap = say(en.STREAM_SEEN, span=holes(merge(logs.gaps), data.window)) if logs.gaps else None
-    out: dict[str, Any] = {"note": en.counted(lines, "line"), "gap": gap, "rows": [_row(data, s) for s in found]}
+    gap = say(data.words("stream_seen"), span=holes(data.words, merge(logs.gaps), data.window)) if logs.gaps else None
+    out: dict[str, Any] = {
+        "note": data.words.counted(lines, "line"),
+        "gap": gap,
+        "rows": [_row(data, s) for s in found],
+    }
     out |= _breaches(data)
     if not signed:
-        out["nothing"] = say(en.STREAM_NONE_SEEN if logs.gaps else en.STREAM_NONE, other=en.counted(lines, "line"))
+        out["nothing"] = say(
+            data.words("stream_none_seen") if logs.gaps else data.words("stream_none"),
+            other=data.words.counted(lines, "line"),
+        )
         return out
     return out | {
         "nothing": None,
-        "about": en.STREAM_NOTE,
-        "heads": [_name(s) for s in shown],
+        "about": data.words("stream_note"),
+        "heads": [_name(data.words, s) for s in shown],
         "numbers": _numbers(data, shown),
         "charts": drawn(data, lambda f: _charts(data, f, shown[:_MOST]), "logs"),
-        "summary": say(en.STREAM_NUMBERS, lines=en.counted(lines, "line")),
+        "summary": say(data.words("stream_numbers"), lines=data.words.counted(lines, "line")),
     }
 
 
 def _breaches(data: ReportData) -> dict[str, Any]:
     """Return where levels are not as the policy wants, and the sentence where nothing is known or nothing broke it."""
     rows, logs = records(data.level_breaches), coverage_of(data, "logs")
-    none = en.BREACHES_NONE_SEEN if logs.gaps else en.BREACHES_NONE
+    none = data.words("breaches_none_seen") if logs.gaps else data.words("breaches_none")
     return {
         "breaches": [_breach(data, r) for r in rows],
-        "breaches_title": say(en.BREACHES, lines=en.counted(sum(r["lines"] for r in rows), "line")),
+        "breaches_title": say(data.words("breaches"), lines=data.words.counted(sum(r["lines"] for r in rows), "line")),
         "breaches_nothing": say(none) if logs.configured and not rows else None,
     }
 
 
 def _breach(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "what": say(en.BREACH_RULES[r["rule"]], about=r["about"]),
+        "what": say(data.words.of("breach_rules")[r["rule"]], about=r["about"]),
         "about": code(r["about"]),
         "app": r["app"],
         "level": r["level"],
@@ -85,16 +92,16 @@ def _charts(data: ReportData, f: Frame, shown: list[Stream]) -> list[tuple[Any, 
 
 
 def _said(data: ReportData, s: Stream) -> str:
-    facts = {"name": s.id or en.STREAM_OTHER, "lines": en.counted(s.lines, "line")}
-    return en.CHART_STREAM.format(first=when(s.first, data.window), last=when(s.last, data.window), **facts)
+    facts = {"name": s.id or data.words("stream_other"), "lines": data.words.counted(s.lines, "line")}
+    return data.words("chart_stream").format(first=when(s.first, data.window), last=when(s.last, data.window), **facts)
 
 
 def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     whole = coverage_of(data, "logs").complete is not False
-    n = least(s.lines, whole=whole)
-    none = labels.T["none"] if whole else None
+    n = least(data.words, s.lines, whole=whole)
+    none = data.words.of("labels")["none"] if whole else None
     return {
-        "name": _name(s),
+        "name": _name(data.words, s),
         "class": s.failure_class if s.id else "other",
         "lines": n,
         "first": clock(s.first) or none,
@@ -103,8 +110,8 @@ def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     }
 
 
-def _name(s: Stream) -> Rich:
-    return Rich([code(s.id)]) if s.id else say(en.STREAM_OTHER)
+def _name(words: Words, s: Stream) -> Rich:
+    return Rich([code(s.id)]) if s.id else say(words("stream_other"))
 
 
 def _numbers(data: ReportData, shown: list[Stream]) -> list[dict[str, Any]]:
@@ -114,7 +121,7 @@ def _numbers(data: ReportData, shown: list[Stream]) -> list[dict[str, Any]]:
     for i, whole in enumerate(known):
         counts = [s.by_15m[i] for s in shown]
         if any(counts):
-            cells = [least(n, whole=whole) if n or whole else None for n in counts]
+            cells = [least(data.words, n, whole=whole) if n or whole else None for n in counts]
             rows.append({"at": minute(data.window.start + i * STEP, data.window), "cells": cells})
     return rows
 
@@ -124,4 +131,4 @@ def _busiest(data: ReportData, s: Stream) -> str:
         return "–"
     most = max(s.by_15m)
     start = data.window.start + list(s.by_15m).index(most) * (data.window.length // len(s.by_15m))
-    return en.BUSIEST.format(n=count(most), at=(clock(start) or "")[:5])
+    return data.words("busiest").format(n=count(most), at=(clock(start) or "")[:5])

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report import english as en
-from pipeline.report import labels
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, advice, code, joined, link, say
@@ -43,35 +41,39 @@ def _incidents(data: ReportData) -> Iterator[Todo]:
     too_long = {r.get("incident_id") for r in data.reasons if r["rule"] == "incident-too-long"}
     for i in records(data.incidents):
         first = next((by_id[s] for s in i["signatures"] if s in by_id), None)
-        action = advice(first.first_action) if first else say("")
+        action = advice(first.advice(data.words.lang)) if first else say("")
         facts: dict[str, object] = {
             "what": capital(titles(data, i["signatures"], i["class"])),
             "start": _minute(data, i["started_at"]),
         }
-        facts |= {"failures": en.counted(i["failures"], "failed attempt"), "span": _span(data, i)}
-        facts["hit"] = en.hit(i["failures"], len(i["runs"]))
-        facts["issue"] = say(en.TODO_ISSUES, issues=issues(i["issues"])) if i["issues"] else _no_issue(data, i)
+        facts |= {"failures": data.words.counted(i["failures"], "failed attempt"), "span": _span(data, i)}
+        facts["hit"] = data.words.hit(i["failures"], len(i["runs"]))
+        facts["issue"] = (
+            say(data.words("todo_issues"), issues=issues(data.words, i["issues"]))
+            if i["issues"]
+            else _no_issue(data, i)
+        )
         to = doc(data, first.runbook) if first else None
         end = instant(i["ended_at"])
         if end is None or end > data.window.end:
-            yield Todo(_OPEN, say(en.TODO_OPEN, **facts), action, to, int(i["failures"]))
+            yield Todo(_OPEN, say(data.words("todo_open"), **facts), action, to, int(i["failures"]))
             continue
         back = last_before(data, i["class"], i["signatures"])
-        template, rank = en.TODO_PLAIN, _OVER
+        template, rank = data.words("todo_plain"), _OVER
         if back is not None:
-            template, rank = en.TODO_BACK, _NOVEL
-            facts["days"] = en.counted(back, "day")
+            template, rank = data.words("todo_back"), _NOVEL
+            facts["days"] = data.words.counted(back, "day")
         elif days_known(data) == len(data.history) > 0:
-            template = en.TODO_NEW
+            template = data.words("todo_new")
             rank = _OVER if i["issues"] else _NOVEL
         rank = _NOVEL if i["incident_id"] in too_long else rank
-        how = say(en.TODO_RECOVERED, action=action, at=when(end, data.window))
+        how = say(data.words("todo_recovered"), action=action, at=when(end, data.window))
         yield Todo(rank, say(template, **facts), how, to, int(i["failures"]))
 
 
 def _no_issue(data: ReportData, i: Mapping[str, Any]) -> Rich:
     known = coverage_of(data, "issues").complete and i["runs"]
-    return say(en.TODO_NO_ISSUE) if known else say("")
+    return say(data.words("todo_no_issue")) if known else say("")
 
 
 def _span(data: ReportData, i: Mapping[str, Any]) -> str:
@@ -95,12 +97,17 @@ def _holes(data: ReportData) -> Iterator[Todo]:
     for r in data.reasons:
         if r["rule"] == "no-source":
             keys = joined([code(k) for k in ("loki.url", "prometheus.url", "kubernetes.dump")], ", ")
-            yield Todo(_HOLE, say(en.TODO_SOURCE), say(en.TODO_SOURCE_HOW, keys=keys))
+            yield Todo(_HOLE, say(data.words("todo_source")), say(data.words("todo_source_how"), keys=keys))
     for what, same in hidden(data):
         failed = [r for r in same if r.get("error")]
-        said = [say(en.TODO_ERROR, source=source_name(r["what"], r["source"]), error=code(r["error"])) for r in failed]
-        how = say(en.TODO_HOLE_HOW, error=joined(said, ""), command=code(f"aislot daily --date {data.date}"))
-        yield Todo(_HOLE, say(en.TODO_HOLE, what=what), how)
+        said = [
+            say(
+                data.words("todo_error"), source=source_name(data.words, r["what"], r["source"]), error=code(r["error"])
+            )
+            for r in failed
+        ]
+        how = say(data.words("todo_hole_how"), error=joined(said, ""), command=code(f"aislot daily --date {data.date}"))
+        yield Todo(_HOLE, say(data.words("todo_hole"), what=what), how)
 
 
 def _missed(data: ReportData) -> Iterator[Todo]:
@@ -117,9 +124,12 @@ def _missed(data: ReportData) -> Iterator[Todo]:
         facts["what"] = _about(data, names[0])
         facts["alert"] = joined([code(n) for n in names], ", ")
         many = len(names) > 1
-        what = say(en.TODO_MISSED_MANY if many else en.TODO_MISSED, **facts)
+        what = say(data.words("todo_missed_many") if many else data.words("todo_missed"), **facts)
         yield Todo(
-            rank, what, say(en.TODO_MISSED_HOW_MANY if many else en.TODO_MISSED_HOW, **facts), _runbook(data, names[0])
+            rank,
+            what,
+            say(data.words("todo_missed_how_many") if many else data.words("todo_missed_how"), **facts),
+            _runbook(data, names[0]),
         )
 
 
@@ -137,7 +147,9 @@ def _gone(data: ReportData) -> Iterator[Todo]:
     mine = data.attempts[data.attempts["kind"].isin([k for k in data.totals if k in set(data.attempts["kind"])])]
     gone = int((mine["outcome"] == "vanished").sum())
     if gone and coverage_of(data, "jobs").complete is False:
-        yield Todo(_GONE, say(en.TODO_GONE, n=en.counted(gone, "attempt")), say(en.TODO_GONE_HOW))
+        yield Todo(
+            _GONE, say(data.words("todo_gone"), n=data.words.counted(gone, "attempt")), say(data.words("todo_gone_how"))
+        )
 
 
 def _budget(data: ReportData) -> Iterator[Todo]:
@@ -146,13 +158,19 @@ def _budget(data: ReportData) -> Iterator[Todo]:
         left = budget(r)
         if left is None or r["policy"] in {None, "ok"}:
             continue
-        facts = {"left": number(abs(left.left)), "policy": en.POLICIES.get(r["policy"], r["policy"])}
-        facts |= {"failed": en.counted(left.failed, "failure"), "allowed": number(left.allowed)}
-        facts |= {"window": en.WINDOW_WORDS.get(r["window"], r["window"]), "spent": percent(r["budget_spent_ratio"])}
-        template = en.TODO_BUDGET if left.left < 0 else en.TODO_BUDGET_LEFT
+        facts = {"left": number(abs(left.left)), "policy": data.words.of("policies").get(r["policy"], r["policy"])}
+        facts |= {"failed": data.words.counted(left.failed, "failure"), "allowed": number(left.allowed)}
+        facts |= {
+            "window": data.words.of("window_words").get(r["window"], r["window"]),
+            "spent": percent(r["budget_spent_ratio"]),
+        }
+        template = data.words("todo_budget") if left.left < 0 else data.words("todo_budget_left")
         to = promised.get(r["slo"])
         yield Todo(
-            _BUDGET, say(template, **facts), say(en.TODO_BUDGET_HOW, **facts), doc(data, to.runbook) if to else None
+            _BUDGET,
+            say(template, **facts),
+            say(data.words("todo_budget_how"), **facts),
+            doc(data, to.runbook) if to else None,
         )
 
 
@@ -163,21 +181,25 @@ def _others(data: ReportData) -> Iterator[Todo]:
     if rows:
         numbers = sorted({n for g in rest for n in g.issues})
         tied = (
-            say(en.TODO_ISSUES, issues=issues(numbers))
+            say(data.words("todo_issues"), issues=issues(data.words, numbers))
             if numbers
-            else say(en.TODO_NO_ISSUE if no_issue(data, rows) else "")
+            else say(data.words("todo_no_issue") if no_issue(data, rows) else "")
         )
-        what = say(en.TODO_OTHER, failures=en.counted(len(rows), "failed attempt"), issue=tied)
-        yield Todo(_OTHER, what, say(en.TODO_OTHER_HOW, link=link(labels.HEADS["failed"], "#failed")))
+        what = say(data.words("todo_other"), failures=data.words.counted(len(rows), "failed attempt"), issue=tied)
+        yield Todo(
+            _OTHER, what, say(data.words("todo_other_how"), link=link(data.words.of("heads")["failed"], "#failed"))
+        )
     for g in groups(data):
         if g.signatures and g.failure_class == "other":
             first = next((s for s in data.signatures if s.id in g.signatures), None)
             what = say(
-                en.TODO_OTHER_KNOWN, what=capital(titles(data, g.signatures, "")), hit=en.hit(len(g.rows), g.runs)
+                data.words("todo_other_known"),
+                what=capital(titles(data, g.signatures, "")),
+                hit=data.words.hit(len(g.rows), g.runs),
             )
             yield Todo(
                 _OTHER,
                 what,
-                advice(first.first_action) if first else say(""),
+                advice(first.advice(data.words.lang)) if first else say(""),
                 doc(data, first.runbook) if first else None,
             )
