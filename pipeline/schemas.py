@@ -189,8 +189,8 @@ _ALL = [
         key=("ts", "metric", "namespace", "job_name", "reason"),
         internal=True,
     ),
-    # when Alertmanager was asked, and how many of the catalogue's alerts fired then
-    _table("alert_listings", [("ts", TS), ("alerts", I64)], order=("ts",), key=("ts",), internal=True),
+    # when Alertmanager was asked, how many of the catalogue's alerts fired then, and since when the first of them did
+    _table("alert_listings", [("ts", TS), ("alerts", I64), ("since", TS)], order=("ts",), key=("ts",), internal=True),
     _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
     # what the install's own query said of its queue, and which query that was
     _table("queue_samples", [("ts", TS), ("value", F64), ("query", STR)], order=("ts",), key=("ts",), internal=True),

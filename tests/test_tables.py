@@ -259,6 +259,24 @@ def test_a_file_with_other_columns_or_types_is_named(tables: Tables, store: Stor
         tables.read("logs", DAY)
 
 
+def test_a_column_that_a_later_version_added_is_null(tables: Tables, store: Store) -> None:
+    row = {"window_start": DAY.start, "window": "1h", "kind": "all", "started": 3, "queue_max": 2.0}
+    spec = schemas.TABLES["golden"].schema
+    now = pa.table({f.name: pa.array([row.get(f.name)], f.type) for f in spec})
+    path = Path(store.root) / "golden/date=2026-02-26/day.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(now.drop_columns(["queue_max"]), path)
+    found = tables.read("golden", DAY)
+    assert (found["started"].to_pylist(), found["queue_max"].to_pylist()) == ([3], [None])
+    assert tables.read("golden", DAY, ["queue_max", "kind"]).to_pylist() == [{"queue_max": None, "kind": "all"}]
+    assert [part.schema for part in tables.stored("golden", DAY)] == [spec]
+    assert tables.replace("golden", DAY, now, merge=lambda old, _new: old) == 1
+    assert pq.read_schema(path).names == spec.names
+    pq.write_table(now.drop_columns(["kind"]), path)  # by which rows are told apart
+    with pytest.raises(LakeError, match="cannot be read as golden"):
+        tables.read("golden", DAY)
+
+
 def test_a_flipped_bit_is_never_another_value(tables: Tables, store: Store) -> None:
     whole = logs(*((f"09:{m:02d}", f"line {m * m}") for m in range(60)))
     tables.replace("logs", DAY, whole)

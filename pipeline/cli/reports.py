@@ -43,7 +43,7 @@ def demo(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where everything goes.")] = Path("aislot-demo"),
 ) -> None:
-    """Show a recorded incident, offline: kubectl output, the lake and the report made of it go to DIR."""
+    """Show a recorded incident, offline. kubectl's output, the lake and the report made of it go to DIR."""
     from pipeline.steps import demo as step
 
     options: Options = ctx.obj
@@ -78,7 +78,7 @@ def report_daily(
     fail_on: FailOn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a day's report: OUT/daily/DATE/report.md, report.html, summary.json."""
+    """Write a day's report. It goes to OUT/daily/DATE: report.md, report.html, summary.json."""
     from pipeline.steps import report as step
     from pipeline.steps.daily import fails
 

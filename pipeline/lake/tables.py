@@ -106,7 +106,7 @@ class Tables:
         name, spec = file_of(table, cell), schemas.TABLES[table].schema
         with self._store.reading(name) as file, self._readable(name, table):
             for rows in row_groups(file, spec.names) if file else ():
-                yield rows.select(spec.names).cast(spec)
+                yield _as_now(rows, table, spec)
 
     def chosen(
         self,
@@ -169,14 +169,15 @@ class Tables:
         if data is None:
             return chosen.empty_table()
         with self._readable(name, table):
+            there = set(pq.read_schema(io.BytesIO(data)).names)
             found = pq.read_table(
                 io.BytesIO(data),
-                columns=list(columns) if columns else None,
+                columns=[c for c in chosen.names if c in there],
                 partitioning=None,
                 page_checksum_verification=True,
-                read_dictionary=list(coded),
+                read_dictionary=[c for c in coded if c in there],
             )
-            return found.select(chosen.names).cast(chosen)
+            return _as_now(found, table, chosen)
 
     @contextlib.contextmanager
     def _readable(self, name: str, table: str) -> Iterator[None]:
@@ -186,6 +187,16 @@ class Tables:
             raise LakeError(
                 f"{name} in {self._store.uri} cannot be read as {table}: {e}", "delete that file and pull its day again"
             ) from e
+
+
+def _as_now(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of today: one that a later version added is null. Raises KeyError for any other."""
+    spec = schemas.TABLES[table]
+    old = {*spec.dated_by, *spec.order, *spec.key}
+    for f in schema:
+        if f.name not in rows.column_names and f.name not in old:
+            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _instants(rows: pa.Table, table: str) -> pa.ChunkedArray:

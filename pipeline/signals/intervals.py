@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.model import NS
+
 Instants = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -86,3 +88,11 @@ def most_alive(start: Instants, end: Instants, windows: np.ndarray[Any, np.dtype
         inside = level[np.searchsorted(when, a, "right") : np.searchsorted(when, b, "left")]
         out[i] = max(int(at_start), int(inside.max()) if len(inside) else 0)
     return out
+
+
+def uncertainty(ends: Instants, alive: Instants) -> Instants:
+    """Return how long before `ends` (ns) attempts may have ended that were last seen without an end at `alive`.
+
+    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
+    """
+    return np.asarray(np.maximum(0, ends - alive // NS * NS), np.int64)

@@ -150,8 +150,6 @@ def endpoint(server: config.Server, name: str) -> Endpoint:
     """Turn a server's settings into where and how it is asked. Raises UsageError."""
     from pipeline.sources.http import Endpoint
 
-    if not server.url.startswith(("http://", "https://")):
-        raise UsageError(f"{name}.url {config.without_user_info(server.url)!r} is no http(s) address", "correct it")
     headers: dict[str, str] = dict(server.headers)
     if server.tenant:
         if not _TENANT.fullmatch(server.tenant):

@@ -111,7 +111,7 @@ def _is_instant(value: Any) -> bool:
 
 def _snapshots(ctx: Context) -> list[Snapshot]:
     settings = ctx.settings.kubernetes
-    taken = Dump(Path(settings.dump)).snapshots() if settings.dump else []
+    taken = Dump(Path(settings.dump)).snapshots(ctx.now) if settings.dump else []
     return taken + (_live(ctx).snapshots() if settings.live else [])
 
 
@@ -125,7 +125,7 @@ def listed_events(ctx: Context) -> list[pa.Table]:
 def events_cover(ctx: Context, seen: Sequence[pa.Table]) -> list[Window]:
     """Return what events are known completely: an hour before the newest of a saved list, and before now of a live one."""
     live = [kubectl.events_known_at(ctx.now)] if ctx.settings.kubernetes.live else []
-    return [*kubectl.event_windows(seen), *live]
+    return [*kubectl.event_windows(seen, ctx.now), *live]
 
 
 def _live(ctx: Context) -> Live:

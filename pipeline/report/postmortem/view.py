@@ -10,7 +10,7 @@ from pipeline.report.postmortem import told
 from pipeline.report.postmortem.data import CONFIRMED, PostmortemData
 from pipeline.report.rich import Rich, Span, code, joined, say
 from pipeline.report.sections import failed, shares, sources
-from pipeline.report.sections.common import holes, issues, source_name
+from pipeline.report.sections.common import holes, issues, lake_option, source_name
 from pipeline.report.text import duration, percent
 
 _WHYS = 5
@@ -66,10 +66,11 @@ def postmortem_view(data: PostmortemData) -> dict[str, Any]:
 def commands(data: PostmortemData) -> list[str]:
     """Return the commands that make this evidence again, and verify it."""
     lang = "" if data.base.words.lang == "en" else f" --lang {data.base.words.lang}"
+    lake = lake_option(data.base)
     span = f" --since {instant_text(data.window.start)} --until {instant_text(data.window.end)}"
     return [
-        f"aislot report postmortem --issue {data.issue}{span}{lang} --bundle",
-        f"aislot verify out/postmortem/{data.issue}",
+        f"aislot report postmortem --issue {data.issue}{span}{lang}{lake} --bundle",
+        f"aislot verify out/postmortem/{data.issue}{lake}",
     ]
 
 

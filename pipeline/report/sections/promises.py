@@ -9,7 +9,7 @@ from pipeline.model import merge
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, code, joined, say
-from pipeline.report.sections.common import alert, doc, holes, shown_share
+from pipeline.report.sections.common import alert, doc, holes, lake_option, shown_share
 from pipeline.report.text import duration, number, percent, percent_beside, signed_time, when
 from pipeline.report.words import Words
 from pipeline.rules import Objective
@@ -42,11 +42,11 @@ def _missing(data: ReportData) -> Rich | None:
     lacking = [r for r in records(data.slo) if r["command"]]
     if not lacking:
         return None
-    most = max(lacking, key=lambda r: len(r["missing_days"]))
+    most, lake = max(lacking, key=lambda r: len(r["missing_days"])), lake_option(data)
     return say(
         data.words("slo_missing"),
         days=data.words.counted(len(most["missing_days"]), "day"),
-        command=code(most["command"]),
+        command=code(" && ".join(f"{c}{lake}" for c in most["command"].split(" && "))),
     )
 
 
