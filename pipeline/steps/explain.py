@@ -49,7 +49,7 @@ def explained(ctx: Context, data: ReportData, figure: str) -> Explained:
     """Explain a figure of a day by its id. Raises UsageError for an id that its report does not have."""
     known = ids(data)
     if figure not in known:
-        near = [k for k in known if k.startswith(figure[:3])][:5]
+        near = [k for k in known if k.startswith(figure.partition("-")[0] + "-")][:5]
         raise UsageError(
             f"the report of {data.date} has no figure {figure!r}",
             f"its ids are in the page, such as {', '.join(near or known[:5])}",
