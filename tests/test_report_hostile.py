@@ -118,8 +118,9 @@ def test_the_page_shows_hostile_text_and_obeys_none() -> None:
     assert len(page.all("style")) == 1
     for e in page.elements:
         assert not any(name.startswith("on") for name in e.attributes), e
-        values = [v for k, v in e.attributes.items() if k not in {"aria-label", "href"}]
+        values = [v for k, v in e.attributes.items() if k not in {"aria-label", "href", "id"}]
         assert not any(MARK in v for v in values), e
+        assert re.fullmatch(r"[\w.@-]+", e.attributes.get("id", "x")), e
     links = [e.attributes["href"] for e in page.all("a")]
     assert all(x.startswith(("#", DOCS + "/")) for x in links)
     shown = {e.text for e in page.all("code")}
@@ -136,7 +137,7 @@ def test_markdown_shows_hostile_text_only_in_code() -> None:
     html = {t.content.strip() for t in tokens if t.type in {"html_block", "html_inline"}}
     assert all(re.fullmatch(r"</?details>|<details><summary>[^<]*</summary>|</?summary>", h) for h in html), html
     assert [t for t in tokens if t.type == "heading_open" and t.tag not in {"h1", "h2"}] == []
-    assert sum(1 for t in tokens if t.type == "heading_open") == 11
+    assert sum(1 for t in tokens if t.type == "heading_open") == 14
     links = [str(t.attrs["href"]) for t in tokens if t.type == "link_open"]
     assert all(x.startswith(DOCS + "/") for x in links)
     seen = {t.strip() for t in texts_in_code(tokens)}

@@ -185,7 +185,7 @@ def test_an_incident_that_is_not_over_comes_first() -> None:
     assert plain(verdict.sentence(data)).split(" · ")[1] == "1 incident, not recovered"
     first = todo.todo(data)[0]
     assert plain(first["what"]) == "Invalid build ref: 2 failed attempts of 1 run since 10:00, not recovered, #205."
-    assert first["doc"].text == "Runbook: build failures"
+    assert first["doc"].text == "Runbook"
     assert [k["state"] for k in failed.section(data)["kinds"]] == ["new, ongoing"]
 
 

@@ -97,6 +97,14 @@ class Records:
         """Return what `put_day` kept of a day, None where it was never computed."""
         return self._json(f"{META}/days/date={date}.json")
 
+    def put_restatement(self, date: dt.date, facts: Mapping[str, Any]) -> None:
+        """Keep what became of a day's figures when later data changed it after its report: `at`, `was`, `is`, `late`."""
+        self._put(f"{META}/restatements/date={date}.json", {"found": [*self.restatements(date), dict(facts)]})
+
+    def restatements(self, date: dt.date) -> list[dict[str, Any]]:
+        """Return each time that a day's figures changed after its report, the first first."""
+        return list((self._json(f"{META}/restatements/date={date}.json") or {}).get("found", ()))
+
     def put_recount(self, what: str, date: dt.date, facts: Mapping[str, Any]) -> None:
         """Keep when a day was last counted again on the server (`at`) and what that showed (`late`, `gone`)."""
         self._put(f"{META}/recounts/{what}/date={date}.json", facts)

@@ -25,7 +25,8 @@ class ReportData:
     intervals, worst, worst_at, worst_of` and, where known, `apps, minimum, runbook`; `history`: of the days before,
     latest first, `date`, `totals` (as `totals`, or None: never pulled) and `worst` (alert -> value); `earlier`: the
     failures of those days (None: not looked up); `exclusions`: entries of the settings that touch an objective's window
-    with `kind, start, end, who, why, confirmed_by, holds`, and what each left out: `attempts`, `incidents` (ids).
+    with `kind, start, end, who, why, confirmed_by, holds`, and what each left out: `attempts`, `incidents` (ids);
+    `restatements`: of earlier days that changed the morning after, `date, at, was, is` (as `totals`), `late` lines.
     """
 
     date: dt.date
@@ -60,6 +61,7 @@ class ReportData:
     changed_settings: Sequence[str]
     earlier: pd.DataFrame | None = None
     exclusions: Sequence[Mapping[str, Any]] = ()
+    restatements: Sequence[Mapping[str, Any]] = ()
     objectives: Sequence[Objective] = ()
 
 

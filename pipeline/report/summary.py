@@ -12,7 +12,7 @@ from pipeline.model import NS, Coverage, Window, instant_text, merge
 from pipeline.report import figures
 from pipeline.report.data import ReportData, other_kinds, plain, records
 from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, stream_lines, streams
-from pipeline.report.sections import signals
+from pipeline.report.sections import recovery, signals, slow
 from pipeline.report.sections.sources import unknown_ends
 
 _SOURCES = ("loki", "prometheus", "kubernetes", "github")
@@ -36,6 +36,11 @@ def summary(data: ReportData) -> dict[str, Any]:
         "stream_lines": stream_lines(data),
         "stream": [_stream(s) for s in streams(data)],
         "level_breaches": records(data.level_breaches),
+        "runs_failed_often": [
+            {"run_id": r.id, "failures": [f["failure_id"] for f in r.failures]} for r in recovery.runs(data)
+        ],
+        "slowest": slow.slowest(data),
+        "restatements": [plain(dict(r)) for r in data.restatements],
         "left_out": {
             "attempts": data.left_out[0],
             "incidents": data.left_out[1],

@@ -7,7 +7,21 @@ from typing import Any
 from pipeline.model import NS, instant_text
 from pipeline.report.data import ReportData
 from pipeline.report.rich import code, joined, say
-from pipeline.report.sections import failed, health, method, promises, shares, signals, sources, stream, todo, verdict
+from pipeline.report.sections import (
+    failed,
+    health,
+    method,
+    promises,
+    recovery,
+    restated,
+    shares,
+    signals,
+    slow,
+    sources,
+    stream,
+    todo,
+    verdict,
+)
 from pipeline.report.summary import summary
 
 __all__ = ["ReportData", "daily_view", "summary"]
@@ -25,9 +39,12 @@ def daily_view(data: ReportData) -> dict[str, Any]:
         "health": health.section(data),
         "failed": failed.section(data),
         "stream": stream.section(data),
+        "recovery": recovery.section(data),
         "shares": shares.section(data),
         "objectives": promises.objectives(data),
         "audit": promises.audit(data),
+        "slow": slow.section(data),
+        "restated": restated.section(data),
         "method": method.section(data),
     }
     things = len(parts["todo"]["rows"])

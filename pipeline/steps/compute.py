@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline import correlate, schemas
 from pipeline.errors import LakeError
 from pipeline.lake.tables import union
-from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
+from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, instant_text, merge
 from pipeline.rules import kind_of
 from pipeline.schemas import plain
 from pipeline.signals import alerts as alert_audit
@@ -132,8 +133,20 @@ def _make(ctx: Context, told: Told, date: dt.date, *, attempts: bool = True) -> 
             changed.add(_date(at))
     for name in (n for n, t in schemas.TABLES.items() if not t.internal):
         ctx.tables.ensure(name, date)
+    _keep_restatement(ctx, date, made.totals)
     ctx.records.put_day(date, {"totals": made.totals, "worst": {e.rule.name: e.worst for e in made.expected}})
     return made, changed
+
+
+def _keep_restatement(ctx: Context, date: dt.date, totals: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep what was and what is where a day's figures changed after its report."""
+    before = ctx.records.day(date)
+    if before is None or not any(r["date"] == str(date) for r in ctx.records.runs()):
+        return
+    if before["totals"] != json.loads(json.dumps(totals)):
+        late = int((ctx.records.recount("logs", date) or {}).get("late", 0))
+        facts = {"at": instant_text(ctx.now), "was": before["totals"], "is": totals, "late": late}
+        ctx.records.put_restatement(date, facts)
 
 
 def derive(ctx: Context, date: dt.date) -> Day:

@@ -15,6 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.model import Window
 from pipeline.report.data import ReportData, records
 from pipeline.report.figures import STEP, rule_lines
+from pipeline.report.sections.common import anchor
 from pipeline.report.view import daily_view
 from pipeline.steps.compute import derive
 from pipeline.steps.context import Context
@@ -116,10 +117,14 @@ def _signal(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFram
         return {"attempts": of_day[name](data)}
     if name == "queue":
         return {"golden": data.golden[data.golden["queue_max"].notna()]}
-    rule = next((e for e in data.expected if e["alert"] == name), None)
+    rule = next((e for e in data.expected if anchor(e["alert"]) == name), None)
     if rule is not None and rule["measure"] == "signature_lines":
         return {"logs": rule_lines(data, rule)[_LINE]}
-    kinds = [name] if rule is None else list(rule["kinds"]) or list(data.attempts["kind"].unique())
+    kinds = (
+        [k for k in data.totals if anchor(k) == name]
+        if rule is None
+        else list(rule["kinds"]) or list(data.attempts["kind"].unique())
+    )
     return {"attempts": _finished(data.attempts[data.attempts["kind"].isin(kinds)], data.window)}
 
 
@@ -181,8 +186,8 @@ def _incident(_ctx: Context, data: ReportData, figure: str) -> dict[str, pd.Data
 
 
 def _objective(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFrame]:
-    rows = data.slo[data.slo["slo"] == name]
-    rule = next((o for o in data.objectives if o.name == name), None)
+    rows = data.slo[data.slo["slo"].map(anchor) == name]
+    rule = next((o for o in data.objectives if anchor(o.name) == name), None)
     if rule is None or rule.limit_s is not None:
         return {"slo": rows, "incidents": data.incidents}
     of_day = data.attempts[data.attempts["kind"].isin(list(rule.kinds))]
@@ -194,7 +199,7 @@ def _stream(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFram
     if name == "other":
         bare = lines["signatures"].map(len) == 0
         return {"logs": lines.loc[bare & lines["level"].isin(["WARN", "ERROR", "FATAL"]), _LINE]}
-    return {"logs": lines.loc[[name in s for s in lines["signatures"]], _LINE]}
+    return {"logs": lines.loc[[name in map(anchor, s) for s in lines["signatures"]], _LINE]}
 
 
 def _breach(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFrame]:
@@ -207,7 +212,7 @@ def _share(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFrame
 
 def _template(_ctx: Context, data: ReportData, figure: str) -> dict[str, pd.DataFrame]:
     template, _, kind = figure.rpartition("@")
-    rows = data.ledger[(data.ledger["id"] == template) & (data.ledger["kind"] == kind)]
+    rows = data.ledger[(data.ledger["id"] == template) & (data.ledger["kind"].map(anchor) == kind)]
     return {"ledger": rows}
 
 
@@ -215,7 +220,7 @@ def _alert(_ctx: Context, data: ReportData, name: str) -> dict[str, pd.DataFrame
     row = data.alert_audit.iloc[[int(name) - 1]]
     alert = row["alert"].iloc[0]
     counted = (
-        _signal(_ctx, data, str(alert))
+        _signal(_ctx, data, anchor(alert))
         if any(e["alert"] == alert and e["measure"] != "recovery" for e in data.expected)
         else {}
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import catalog
 from pipeline.errors import LakeError, UsageError
-from pipeline.model import Coverage, Window, instant_text
+from pipeline.model import DAY_NS, Coverage, Window, instant_of, instant_text
 from pipeline.report import render
 from pipeline.report.view import ReportData, daily_view, summary
 from pipeline.settings import without_user_info
@@ -114,6 +114,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         ambiguous=day.ambiguous,
         left_out=day.left_out,
         exclusions=[_exclusion(x) for x in day.exclusions],
+        restatements=_restatements(ctx, day),
         namespaces=settings.kubernetes.namespaces,
         docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
@@ -127,6 +128,14 @@ def report_data(ctx: Context, day: Day) -> ReportData:
 def _earlier(ctx: Context, date: dt.date) -> dict[str, Any]:
     known = ctx.records.day(date)
     return {"date": date, "totals": known and known["totals"], "worst": known["worst"] if known else {}}
+
+
+def _restatements(ctx: Context, day: Day) -> list[dict[str, Any]]:
+    """Return what the morning after a day changed of the days before it."""
+    morning = Window(day.window.end, day.window.end + DAY_NS)
+    dates = [day.date - dt.timedelta(days=n) for n in range(1, _HISTORY_DAYS + 1)]
+    found = [r | {"date": str(d)} for d in dates for r in ctx.records.restatements(d)]
+    return [r for r in found if instant_of(r["at"]) in morning]
 
 
 def _exclusion(x: LeftOut) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pipeline.cases import TIMES, Case, Entry, Moment
 from pipeline.model import NS, Window, instant_text
 from pipeline.report.charts import NARROW, WIDE, Frame
 from pipeline.report.data import plain, severity_of
-from pipeline.report.postmortem.chart import Bar
-from pipeline.report.postmortem.chart import detection as drawn
 from pipeline.report.postmortem.data import PostmortemData
 from pipeline.report.rich import Rich, Span, address, advice, code, joined, link, say
 from pipeline.report.sections.common import alert
+from pipeline.report.spans import Bar, spans
 from pipeline.report.svg import to_svg
 from pipeline.report.text import clock, duration, instant, visible, when
 
@@ -181,7 +180,7 @@ def detection(data: PostmortemData) -> dict[str, Any]:
     bars = [_bar(data, c) for c in data.cases]
     name = "; ".join(f"{b.name}: {b.label}" for b in bars)
     made = {
-        form: [to_svg(drawn(bars, Frame(data.window, width)), pm["chart"].format(bars=name))] if bars else []
+        form: [to_svg(spans(bars, Frame(data.window, width)), pm["chart"].format(bars=name))] if bars else []
         for form, width in (("wide", WIDE), ("narrow", NARROW))
     }
     return {"charts": made, "legend": list(words.of("phases").items()), "measures": _measures(data)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from pipeline.report.data import ReportData, coverage_of, prefix_of
 from pipeline.report.rich import Rich, Span, code, document, issue, joined, link, say
 from pipeline.report.text import between, count, duration, percent
 from pipeline.report.words import Words
+
+_NO_NAME, _LONGEST = re.compile(r"[^A-Za-z0-9_.-]"), 100
 
 
 def source_name(words: Words, what: str, source: str) -> str:
@@ -104,6 +107,11 @@ def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
 def capital(text: str) -> str:
     """Begin with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def anchor(text: object) -> str:
+    """Return a name as it stands in a figure's id."""
+    return _NO_NAME.sub("_", str(text))[:_LONGEST]
 
 
 def lake_option(data: ReportData) -> str:

@@ -9,7 +9,7 @@ from pipeline.model import merge
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, code, joined, say
-from pipeline.report.sections.common import alert, doc, holes, lake_option, shown_share
+from pipeline.report.sections.common import alert, anchor, doc, holes, lake_option, shown_share
 from pipeline.report.text import duration, number, percent, percent_beside, signed_time, when
 from pipeline.report.words import Words
 from pipeline.rules import Objective
@@ -113,7 +113,7 @@ def _objective(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     name = data.words.of("objectives").get(r["slo"], r["slo"])
     timed = limit is not None or r["slo"] == "recovery"
     return {
-        "id": f"slo-{r['slo']}",
+        "id": f"slo-{anchor(r['slo'])}",
         "name": _named(data, data.words("recovery_within").format(limit=duration(limit)) if limit else name, promised),
         "target": data.words("each") if timed else f"≥ {percent(target, 3)}",
         "window": data.words.of("window_words").get(r["window"], r["window"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.rich import Rich, Span, code, say
-from pipeline.report.sections.common import shown_share
+from pipeline.report.sections.common import anchor, shown_share
 from pipeline.report.text import count, minute, number, when
 from pipeline.report.words import Words
 
@@ -92,7 +92,7 @@ def _of(words: Words, k: int, n: int, not_known: int) -> str:
 def line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     """Write a template that only failed attempts have."""
     return {
-        "id": f"{r['id']}@{r['kind']}",
+        "id": f"{r['id']}@{anchor(r['kind'])}",
         "state": data.words.of("ages").get(r["state"]),
         "kind": r["kind"],
         "text": r["text"],

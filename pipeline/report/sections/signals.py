@@ -11,7 +11,7 @@ from pipeline.report import figures
 from pipeline.report.data import ReportData, rule_sources
 from pipeline.report.figures import STEP, Figure, Signal
 from pipeline.report.rich import Rich, link, say
-from pipeline.report.sections.common import capital, holes, shown_share
+from pipeline.report.sections.common import anchor, capital, holes, shown_share
 from pipeline.report.svg import spark
 from pipeline.report.text import (
     MIN_PERCENT,
@@ -54,7 +54,7 @@ def _row(data: ReportData, s: Signal, days: int) -> dict[str, Any]:
     limit = s.rule.get("threshold") if s.rule else None
     colour = "--bad" if reached else "--mark-latency" if s.name == "latency" else "--mark-ok"
     return {
-        "id": f"signals-{s.name}",
+        "id": f"signals-{anchor(s.name)}",
         "name": _name(data, s),
         "what": _what(data, s),
         "now": _now(data, s),

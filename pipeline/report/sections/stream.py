@@ -11,7 +11,7 @@ from pipeline.report.charts import Frame, Stack
 from pipeline.report.data import ReportData, coverage_of, records
 from pipeline.report.figures import STEP, Stream, quarters_known, stream_lines, streams
 from pipeline.report.rich import Rich, Span, code, say
-from pipeline.report.sections.common import holes, least
+from pipeline.report.sections.common import anchor, holes, least
 from pipeline.report.sections.health import COLOURS, drawn
 from pipeline.report.text import clock, count, minute, when
 from pipeline.report.words import Words
@@ -101,7 +101,7 @@ def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     n = least(data.words, s.lines, whole=whole)
     none = data.words.of("labels")["none"] if whole else None
     return {
-        "id": f"stream-{s.id or 'other'}",
+        "id": f"stream-{anchor(s.id or 'other')}",
         "name": _name(data.words, s),
         "class": s.failure_class if s.id else "other",
         "lines": n,

@@ -1,4 +1,4 @@
-"""How long incidents were unseen, seen and unmitigated, and mitigated: a bar each on one time axis."""
+"""Bars under each other on one time axis: the phases of incidents, the attempts of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from pipeline.model import NS
-from pipeline.report.charts import NARROW, WIDE, Frame, inline, laid_out, ms, rects, written
+from pipeline.report.charts import NARROW, WIDE, Frame, inline, laid_out, ms, rects, text_width, written
 from pipeline.report.text import visible
 
 _ROW, _BAR = 30, 16
@@ -18,30 +18,33 @@ _STEPS_MIN = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)
 _MINUTE_NS = 60 * NS
 _TICKS = {WIDE: 8, NARROW: 4}
 COLOURS = {"unseen": "var(--bad)", "seen": "var(--mark-ok)", "mitigated": "var(--mark-latency)"}
+COLOURS |= {"failed": "var(--bad)", "succeeded": "var(--mark-ok)", "unknown": "var(--grey)"}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One incident: `parts` (start and end in ns, a key of `COLOURS`), its failures, its objective's end, what is said."""
+    """One bar: its name and what is said of it, `parts` (start and end in ns, a key of `COLOURS`), instants, a limit."""
 
     name: str
     label: str
     parts: Sequence[tuple[int, int, str]]
-    failed: Sequence[int]
-    limit: int | None
+    ticks: Sequence[int] = ()
+    limit: int | None = None
 
 
-def detection(bars: Sequence[Bar], frame: Frame) -> Any:
-    """Draw the bars, white ticks where attempts failed, a black one where the objective's time was over."""
+def spans(bars: Sequence[Bar], frame: Frame) -> Any:
+    """Draw the bars, each below its name; white ticks inside, a black one where a limit was over."""
     boxes, ticks, limits, names = [], [], [], []
     for i, bar in enumerate(bars):
         top = i * (_ROW + 4) + _HEAD
         span = {"y": top, "y2": top + _BAR}
         boxes += [span | {"x": ms(a), "x2": ms(b), "c": COLOURS[key]} for a, b, key in bar.parts if b > a]
-        ticks += [span | {"x": ms(at)} for at in bar.failed]
+        ticks += [span | {"x": ms(at)} for at in bar.ticks]
         limits += [{"x": ms(bar.limit), "y": top - 3, "y2": top + _BAR + 3}] if bar.limit is not None else []
-        at = ms(bar.parts[0][0])
-        names.append({"x": at, "y": top - 6, "text": visible(f"{bar.name}: {bar.label}")})
+        text = visible(f"{bar.name}: {bar.label}")
+        room = round(text_width(text) * frame.day.length / frame.inner)  # a name ends inside of the plot
+        at = max(frame.day.start, min(bar.parts[0][0], frame.day.end - room))
+        names.append({"x": ms(at), "y": top - 6, "text": text})
     height = len(bars) * (_ROW + 4) + 2
     rule = {"x": alt.X("x:T"), "y": alt.Y("y:Q"), "y2": alt.Y2("y2")}
     layers = [
