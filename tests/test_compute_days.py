@@ -181,3 +181,26 @@ def test_a_link_never_rests_on_what_an_earlier_computation_linked(tmp_path: Path
     before = files(ctx)
     compute(ctx, DATE)
     assert files(ctx) == before
+
+
+def test_a_day_whose_figures_change_after_its_report_keeps_what_was_and_what_is(tmp_path: Path) -> None:
+    first = Life("09:00:00", "09:10:00")
+    ctx = pulled(lake(tmp_path), [first])
+    compute(ctx, DATE)
+    assert ctx.records.restatements(DATE) == []
+    later = pulled(lake(tmp_path, ns("00:30", 2)), [first, Life("10:00:00", "10:10:00", job=f"{JOB}-2")])
+    compute(later, DATE)
+    assert later.records.restatements(DATE) == []  # nobody had a report of it yet
+
+    later.records.put_run({"date": str(DATE), "exit_code": 0, "verdict": "green", "started_at": "", "ended_at": ""})
+    compute(later, DATE)
+    assert later.records.restatements(DATE) == []  # nothing changed
+    more = [first, Life("10:00:00", "10:10:00", job=f"{JOB}-2"), Life("11:00:00", "11:10:00", job=f"{JOB}-3")]
+    last = pulled(lake(tmp_path, ns("00:40", 2)), more)
+    compute(last, DATE)
+    (found,) = last.records.restatements(DATE)
+    assert [found[k]["build"]["finished"] for k in ("was", "is")] == [2, 3]
+    assert found["at"].startswith(str(DATE + dt.timedelta(days=2)))
+    before = files(last)
+    compute(last, DATE)
+    assert files(last) == before

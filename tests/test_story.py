@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.cases import Case, Entry
 from pipeline.report.postmortem.data import CONFIRMED, MOST, PROVISIONAL
-from pipeline.report.postmortem.summary import figures, postmortem_summary
+from pipeline.report.postmortem.summary import postmortem_summary
+from pipeline.report.summary import figures_of
 from pipeline.signals import story
 from pipeline.signals.impact import impact
 from tests.postmortem_data import ISSUE, WINDOW, evidence, told
@@ -147,6 +148,6 @@ def test_a_revision_is_about_figures_not_about_renderings() -> None:
     again = dataclasses.replace(
         data, base=dataclasses.replace(data.base, made_at=data.base.made_at + 10**12), revision=9
     )
-    assert figures(postmortem_summary(data)) == figures(postmortem_summary(again))
+    assert figures_of(postmortem_summary(data)) == figures_of(postmortem_summary(again))
     other = dataclasses.replace(data, issue_failures=1)
-    assert figures(postmortem_summary(data)) != figures(postmortem_summary(other))
+    assert figures_of(postmortem_summary(data)) != figures_of(postmortem_summary(other))

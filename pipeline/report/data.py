@@ -62,6 +62,7 @@ class ReportData:
     earlier: pd.DataFrame | None = None
     exclusions: Sequence[Mapping[str, Any]] = ()
     restatements: Sequence[Mapping[str, Any]] = ()
+    revision: int = 1
     objectives: Sequence[Objective] = ()
 
 

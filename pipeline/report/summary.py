@@ -15,6 +15,7 @@ from pipeline.report.figures import Signal, Stream, budget, build_hours, quarter
 from pipeline.report.sections import recovery, signals, slow
 from pipeline.report.sections.sources import unknown_ends
 
+_MOVING = ("made_at", "revision")  # what two renderings of the same figures may differ in
 _SOURCES = ("loki", "prometheus", "kubernetes", "github")
 
 
@@ -25,6 +26,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "lang": data.words.lang,
         "date": str(data.date),
         "made_at": instant_text(data.made_at // NS * NS),
+        "revision": data.revision,
         "verdict": data.verdict,
         "reasons": [plain(dict(r)) for r in data.reasons],
         **common(data),
@@ -47,6 +49,11 @@ def summary(data: ReportData) -> dict[str, Any]:
             "entries": [plain(dict(x)) for x in data.exclusions],
         },
     }
+
+
+def figures_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a summary says something new when it changes: its revision rises then."""
+    return {k: v for k, v in made.items() if k not in _MOVING}
 
 
 def common(data: ReportData) -> dict[str, Any]:

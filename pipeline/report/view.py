@@ -76,4 +76,5 @@ def _about(data: ReportData) -> Any:
         date=str(data.date),
         namespaces=joined([code(n) for n in data.namespaces], ", "),
         made=instant_text(data.made_at // NS * NS).replace("T", " ")[:16],
+        revision=say(data.words("revision"), n=data.revision) if data.revision > 1 else "",
     )

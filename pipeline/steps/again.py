@@ -63,7 +63,8 @@ def again(ctx: Context, reported: Mapping[str, Any]) -> Again:
 def _as_reported(data: ReportData, reported: Mapping[str, Any]) -> ReportData:
     """Take from the report what is no number: where its lake was, what its settings said and which rules were its own."""
     told = {k: reported["inputs"][k] for k in ("lake", "settings", "catalogue")}
-    return replace(data, inputs={**data.inputs, **told}, changed_settings=list(reported["settings"]))
+    revised = replace(data, revision=int(reported["revision"]))
+    return replace(revised, inputs={**data.inputs, **told}, changed_settings=list(reported["settings"]))
 
 
 def _pages(view: Mapping[str, Any], templates: Path, report: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.model import DAY_NS, NS, Window, merge
 from pipeline.report import render
 from pipeline.report.data import ReportData
 from pipeline.report.postmortem.data import Excerpt, PostmortemData, Shown
-from pipeline.report.postmortem.summary import figures, postmortem_summary
+from pipeline.report.postmortem.summary import postmortem_summary
 from pipeline.report.postmortem.view import postmortem_view
 from pipeline.settings import without_user_info
 from pipeline.signals import golden, listings, story
@@ -31,7 +30,7 @@ from pipeline.signals.story import Evidence
 from pipeline.steps import files
 from pipeline.steps.compute import day_coverage, log_lines
 from pipeline.steps.context import Context, ns
-from pipeline.steps.report import FILES, FORMATS, check_wishes, inputs, rule_facts, versions
+from pipeline.steps.report import FILES, FORMATS, check_wishes, inputs, revision_of, rule_facts, versions
 from pipeline.steps.vocabulary import words
 
 _AROUND_NS = 1800 * NS  # what is added on each side of the incidents
@@ -63,8 +62,10 @@ def report_postmortem(
     check_wishes(ctx, formats)
     folder = Path(ctx.settings.report.out) / "postmortem" / str(issue)
     data = postmortem_data(ctx, issue, window)
-    numbers, revision = _revised(folder / FILES["json"], data)
-    view, templates = postmortem_view(_with(data, revision)), catalog.data_dir("reports")
+    revision = revision_of(folder / FILES["json"], postmortem_summary(data))
+    data = replace(data, revision=revision)
+    numbers = postmortem_summary(data)
+    view, templates = postmortem_view(data), catalog.data_dir("reports")
     makers = {
         "md": lambda: render.render_markdown(view, templates, "postmortem"),
         "html": lambda: render.render_html(view, templates, "postmortem"),
@@ -75,23 +76,6 @@ def report_postmortem(
         files.put({folder / FILES[f]: makers[f]() for f in FORMATS if f in formats})
     whole = all(c.complete is not False for c in data.base.coverage) and not data.missing_days
     return Postmortem(issue, folder, tuple(paths), data.state, str(view["sentence"]), revision, whole)
-
-
-def _with(data: PostmortemData, revision: int) -> PostmortemData:
-    return replace(data, revision=revision)
-
-
-def _revised(path: Path, data: PostmortemData) -> tuple[dict[str, Any], int]:
-    """Return the figures with their revision: one more than what stands there, where they differ from it."""
-    numbers = postmortem_summary(data)
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        last = int(before["revision"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return numbers, 1
-    same = figures(before) == json.loads(json.dumps(figures(numbers)))
-    revision = last if same else last + 1
-    return numbers | {"revision": revision}, revision
 
 
 def postmortem_data(ctx: Context, issue: int, window: Window | None) -> PostmortemData:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline import catalog
 from pipeline.errors import LakeError, UsageError
 from pipeline.model import DAY_NS, Coverage, Window, instant_of, instant_text
 from pipeline.report import render
+from pipeline.report.summary import figures_of
 from pipeline.report.view import ReportData, daily_view, summary
 from pipeline.settings import without_user_info
 from pipeline.signals.alerts import Expected
@@ -63,20 +65,31 @@ def check_wishes(ctx: Context, formats: Collection[str]) -> None:
 def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> Report:
     """Write the report of a day that was just computed. Raises UsageError, LakeError."""
     check_wishes(ctx, formats)
+    folder = folder_of(ctx, day.date)
     data = report_data(ctx, day)
+    data = replace(data, revision=revision_of(folder / FILES["json"], summary(data)))
     view, numbers, templates = daily_view(data), summary(data), catalog.data_dir("reports")
     makers = {
         "md": lambda: render.render_markdown(view, templates),
         "html": lambda: render.render_html(view, templates),
         "json": lambda: render.render_summary(numbers),
     }
-    folder = folder_of(ctx, day.date)
     paths = [folder / FILES[f] for f in FORMATS if f in formats]
     with files.told(ctx.settings.report.out):
         files.put({folder / FILES[f]: makers[f]() for f in FORMATS if f in formats})
         files.link_latest(folder.parent.parent)
     todo = tuple(str(t["what"]) for t in view["todo"])
     return Report(day.date, folder, tuple(paths), data.verdict, view["sentence"], todo, numbers, day.complete)
+
+
+def revision_of(path: Path, made: Mapping[str, Any]) -> int:
+    """Return a report's revision: one more than that of the summary which stands there, where its figures differ."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        last = int(before["revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+    return last if figures_of(before) == figures_of(json.loads(json.dumps(made))) else last + 1
 
 
 def folder_of(ctx: Context, date: dt.date) -> Path:

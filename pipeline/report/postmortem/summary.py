@@ -10,8 +10,6 @@ from pipeline.report.data import plain
 from pipeline.report.postmortem.data import Excerpt, PostmortemData
 from pipeline.report.summary import common
 
-_MOVING = ("made_at", "revision")  # what two renderings of the same figures may differ in
-
 
 def postmortem_summary(data: PostmortemData) -> dict[str, Any]:
     """Return `summary.json`."""
@@ -59,11 +57,6 @@ def postmortem_summary(data: PostmortemData) -> dict[str, Any]:
         "missing_days": list(data.missing_days),
         **common(data.base),
     }
-
-
-def figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a summary says something new when it changes: its revision rises then."""
-    return {k: v for k, v in summary.items() if k not in _MOVING}
 
 
 def _text(at: int | None) -> str | None:
