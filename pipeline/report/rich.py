@@ -16,6 +16,8 @@ from pipeline.report.text import md_code, md_text, visible
 
 _NAMES = re.compile(r"`([^`]+)`|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?:=[\w.-]*\w)?")
 _MARKS = {"strong": "**{}**", "unknown": "*{}*"}
+_WEB = ("https://", "http://")
+_ADDRESS = ":/?=&%#~+,@-._"  # what stands in one as it is
 _FORMATTER = string.Formatter()
 
 
@@ -92,13 +94,23 @@ def advice(text: str) -> Rich:
     return Rich([*out, Span(visible(text[at:], None))])
 
 
+def marked(text: Rich) -> str:
+    """Write a sentence as `advice` reads it: what is code between backticks, everything else as plain words."""
+    ticked = (f"`{s.text.replace('`', chr(39))}`" if s.kind in {"code", "name"} else s.text for s in text.spans)
+    return "".join(ticked)
+
+
 def document(base: str, path: str, name: str) -> Span | None:
     """Return the link to one of the house's documents: without a base address its path, None without a path."""
     if not path:
         return None
-    if not base.startswith(("https://", "http://")):
-        return code(path)
-    return link(name, urllib.parse.quote(f"{base.rstrip('/')}/{path}", safe=":/?=&%#~+,@-._"))
+    to = address(f"{base.rstrip('/')}/{path}")
+    return link(name, to) if to else code(path)
+
+
+def address(url: str) -> str | None:
+    """Return a web address as a link may carry it; None for what is none."""
+    return urllib.parse.quote(url, safe=_ADDRESS) if url.startswith(_WEB) else None
 
 
 def markdown(text: str | Span) -> str:

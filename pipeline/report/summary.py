@@ -12,7 +12,8 @@ from pipeline.model import NS, Coverage, Window, instant_text, merge
 from pipeline.report import figures
 from pipeline.report.data import ReportData, other_kinds, plain, records
 from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, stream_lines, streams
-from pipeline.report.sections import signals
+from pipeline.report.rich import marked
+from pipeline.report.sections import signals, todo, verdict
 from pipeline.report.sections.sources import unknown_ends
 
 _SOURCES = ("loki", "prometheus", "kubernetes", "github")
@@ -22,9 +23,12 @@ def summary(data: ReportData) -> dict[str, Any]:
     """Return `summary.json`."""
     return {
         "report": "daily",
+        "lang": data.words.lang,
         "date": str(data.date),
         "made_at": instant_text(data.made_at // NS * NS),
         "verdict": data.verdict,
+        "sentence": marked(verdict.sentence(data)),
+        "todo": [_todo(t) for t in todo.todo(data)],
         "reasons": [plain(dict(r)) for r in data.reasons],
         "data": {
             n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s)
@@ -56,6 +60,13 @@ def summary(data: ReportData) -> dict[str, Any]:
         "versions": dict(data.versions),
         "settings": list(data.changed_settings),
     }
+
+
+def _todo(t: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of what to do: names that are code between backticks, and the document where it has an address."""
+    doc = t["doc"]
+    to = {"name": doc.text, "url": doc.target} if doc is not None and doc.kind == "link" else None
+    return {"what": marked(t["what"]), "how": marked(t["how"]), "doc": to}
 
 
 def _joined(known: Sequence[Coverage], max_gap_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.model import NS, Window, instant_of, instant_text
@@ -26,8 +27,11 @@ _ODD = re.compile(f"[\n{_HIDDEN}{_LAST_OF_PLANES}]")
 _LATIN, _BASIC = 0x100, 0x10000
 _TICKS = re.compile(r"`+")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&])")
+ESCAPED = re.compile(r"\\([\\`*_\[\]<>|~&])")  # what `md_text` and `md_code` write in place of group 1
 # what GitHub would make a link or a notification of, wherever it stands outside code
-_LIVE = re.compile(r"[\w./+-]*@[\w./-]*|[\w./-]*#\d+|\b[0-9a-f]{40}\b|(?i:\b(?:https?://|www\.)\S+)")
+_LIVE = re.compile(
+    r"\S*@[\w./-]*|[\w./-]*#\d+|(?:[\w.]*-)?\b[0-9a-f]{40}\b|(?i:\bGH-\d+|\b(?:(?:https?|ftp)://|www\.)\S+)"
+)
 
 
 def visible(text: Any, most: int | None = MOST) -> str:
@@ -64,6 +68,14 @@ def md_code(text: Any) -> str:
     fence = "`" * (max((len(r) for r in _TICKS.findall(body)), default=0) + 1)
     pad = " " if body[:1] in {"`", " ", ""} or body[-1:] in {"`", " "} else ""
     return f"{fence}{pad}{body}{pad}{fence}"
+
+
+def md_fence(lines: Sequence[Any]) -> str:
+    """Put lines into a Markdown fence that they cannot leave."""
+    body = [visible(line) for line in lines]
+    longest = max((len(r) for line in body for r in _TICKS.findall(line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *body, fence])
 
 
 def md_text(text: Any) -> str:
