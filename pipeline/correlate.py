@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.rules import JobKind, kind_of, normal_run_id, run_token
+from pipeline.schemas import plain
 
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 _POD_OF_RUN = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{3}-[a-z0-9]{5}$")
@@ -94,18 +95,22 @@ def attempt_of_line(lines: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
     if about.empty or lives.empty:
         return out
     lives = lives.sort_values("created_at")
-    first = lives.groupby(["namespace", "job_name"], dropna=False).cumcount() == 0
+    first = ~lives.duplicated(["namespace", "job_name"])
     exact = first | (lives["source"] == "logs")
     lives["from"] = lives["created_at"].where(exact, lives["created_at"] + _ONE_SECOND)
     lives["from"] = lives["from"].mask(first & (lives["source"] == "events"), lives["created_at"] - _POD_LATER)
     ordered = about[["ts", "job", "namespace"]].reset_index(names="line").sort_values("ts")
-    there = lives.groupby("job_name")["namespace"].unique()
-    places = {(job, n) for job, names in there[there.map(len) > 1].items() for n in names if isinstance(n, str)}
-    whose = zip(ordered["job"], ordered["namespace"], strict=True)
-    ordered["place"] = [f"{job}\0{n}" if (job, n) in places else job for job, n in whose]
-    apart = lives[[p in places for p in zip(lives["job_name"], lives["namespace"], strict=True)]]
-    apart = apart.assign(place=apart["job_name"] + "\0" + apart["namespace"])
-    lives = pd.concat([lives.assign(place=lives["job_name"]), apart]).sort_values("from")
+    there = lives[["job_name", "namespace"]].drop_duplicates()
+    there = there[there["job_name"].duplicated(keep=False)].dropna()
+    places = set(zip(there["job_name"], there["namespace"], strict=True))
+    ordered["place"], lives["place"] = ordered["job"], lives["job_name"]
+    if places:
+        whose = zip(plain(ordered["job"]), plain(ordered["namespace"]), strict=True)
+        ordered["place"] = [f"{job}\0{n}" if (job, n) in places else job for job, n in whose]
+        apart = lives[[p in places for p in zip(plain(lives["job_name"]), plain(lives["namespace"]), strict=True)]]
+        apart = apart.assign(place=apart["job_name"] + "\0" + apart["namespace"])
+        lives = pd.concat([lives, apart])
+    lives = lives.sort_values("from")
     met = pd.merge_asof(ordered, lives, left_on="ts", right_on="from", by="place")
     met = met[met["i"].notna() & (met["ended_at"].isna() | (met["ts"] <= met["ended_at"] + _LATE_LINE))]
     out.loc[met["line"]] = met["i"].astype("Int64").to_numpy()
@@ -167,16 +172,17 @@ def link_runs(
     rows = attempts.copy()
     runs = {*runs, *(spoken or {})}
     told_of = {*runs, *lines["run_id"].dropna(), *issue_runs["run_id"].dropna(), *rows["run_id"].dropna()}
-    known = told_of | _named_whole(rows["job_name"], kinds, told_of)
+    known = told_of | _named_whole(plain(rows["job_name"]), kinds, told_of)
     fitting = _Runs.of(known, kinds)
     both = lines.assign(i=attempt_of_line(lines, rows)).dropna(subset=["i"])
     in_field = both["job_name"].notna() & (both["job_name"] == both["job"])
     by_field = _only(both[in_field].dropna(subset=["run_id"]), "i")
-    told = [_told(r, t, known) for r, t in zip(both["run_id"], both["line"], strict=True)]
+    told = [_told(r, t, known) for r, t in zip(plain(both["run_id"]), plain(both["line"]), strict=True)]
     by_text = _only(both.assign(run_id=pd.Series(told, both.index, dtype="str")), "i")
     by_comment = {how: _only(issue_runs[issue_runs["found_by"] == how], "job_name") for how in ("marker", "text")}
     links = []
-    for i, name, label, created in zip(rows.index, rows["job_name"], rows["run_id"], rows["created_at"], strict=True):
+    whose = (plain(rows[c]) for c in ("job_name", "run_id", "created_at"))
+    for i, name, label, created in zip(rows.index, *whose, strict=True):
         fits = fitting.that_fit(name)
         marked, written = (r if (r := by_comment[how].get(name)) in fits else None for how in ("marker", "text"))
         options = (
@@ -193,7 +199,7 @@ def link_runs(
     issues = _issues(issue_runs, lines)
     rows["issue"] = [
         own if pd.notna(own) and issues.get(r, _NO_ISSUE)[0] >= _LABEL else issues.get(r, _NO_ISSUE)[1]
-        for r, own in zip(rows["run_id"], rows["issue"], strict=True)
+        for r, own in zip(plain(rows["run_id"]), plain(rows["issue"]), strict=True)
     ]
     return schemas.tidy("attempts", rows)
 
@@ -237,7 +243,7 @@ def ambiguous(attempts: pd.DataFrame, runs: Collection[str], kinds: Sequence[Job
     """Count the attempts without a run whose names fit more than one of the known runs."""
     fitting = _Runs.of({*runs, *attempts["run_id"].dropna()}, kinds)
     names = attempts.loc[attempts["run_id"].isna(), "job_name"]
-    return sum(len(fitting.that_fit(n)) > 1 for n in names)
+    return sum(len(fitting.that_fit(n)) > 1 for n in plain(names))
 
 
 def _told(field: object, text: object, known: Collection[str]) -> str | None:

@@ -145,7 +145,8 @@ class Redactor:
         for name in columns:
             values, kind = table[name].to_pylist(), table.schema.field(name).type
             if pa.types.is_map(kind):
-                maps = {tuple(v): [(k, self.text(t)[0]) for k, t in v] for v in values if v}
+                distinct = {tuple(v) for v in values if v}
+                maps = {v: [(k, self.text(t)[0]) for k, t in v] for v in distinct}
                 clean: list[Any] = [v and maps[tuple(v)] for v in values]
             else:
                 clean, _ = self.many(values)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from pipeline.model import seconds_of
 
 CACHE, BUILD_REF, OTHER = "cache", "build-ref", "other"
+_NAMES = 1 << 15  # of a day's jobs, each of which is asked about many times
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,7 @@ def run_token(run_id: str, length: int = 12) -> str:
     return normal_run_id(run_id)[: min(12, length)].rstrip("-")
 
 
+@lru_cache(maxsize=_NAMES)
 def normal_run_id(run_id: str) -> str:
     """Return a run id as names of run jobs carry it: lower case, other characters as single `-`."""
     return re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9]", "-", run_id.lower())).strip("-")
@@ -198,7 +202,13 @@ def normal_run_id(run_id: str) -> str:
 def kind_of(job_name: str, kinds: Sequence[JobKind]) -> tuple[JobKind, Mapping[str, str | None]] | None:
     """Return the kind whose pattern is the whole of a job's name, with the name's parts; None where none fits."""
     for kind in kinds:
-        found = re.fullmatch(kind.pattern, job_name)
-        if found:
-            return kind, found.groupdict()
+        parts = _parts(kind.pattern, job_name)
+        if parts is not None:
+            return kind, parts
     return None
+
+
+@lru_cache(maxsize=_NAMES)
+def _parts(pattern: str, name: str) -> Mapping[str, str | None] | None:
+    found = re.fullmatch(pattern, name)
+    return MappingProxyType(found.groupdict()) if found else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -188,8 +189,8 @@ _ALL = [
         key=("ts", "metric", "namespace", "job_name", "reason"),
         internal=True,
     ),
-    # when Alertmanager was asked, and how many of the catalogue's alerts fired then
-    _table("alert_listings", [("ts", TS), ("alerts", I64)], order=("ts",), key=("ts",), internal=True),
+    # when Alertmanager was asked, how many of the catalogue's alerts fired then, and since when the first of them did
+    _table("alert_listings", [("ts", TS), ("alerts", I64), ("since", TS)], order=("ts",), key=("ts",), internal=True),
     _table("scrapes", [("ts", TS), ("up", BOOL)], order=("ts",), key=("ts",), internal=True),
     # what the install's own query said of its queue, and which query that was
     _table("queue_samples", [("ts", TS), ("value", F64), ("query", STR)], order=("ts",), key=("ts",), internal=True),
@@ -321,5 +322,18 @@ def tidy(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a frame's rows as dicts by column name."""
-    return [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
+    """Return a frame's rows as dicts by column name; values are Python's, NA is None."""
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    def own(value: Any) -> Any:
+        return None if value is pd.NA else value.item() if isinstance(value, np.generic) else value
+
+    names = [str(c) for c in frame.columns]
+    columns = [list(map(own, plain(frame.iloc[:, i]))) for i in range(frame.shape[1])]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def plain(column: pd.Series) -> list[Any]:
+    """Return a column's values as a list; a string that Arrow holds costs ten times as much to iterate over."""
+    values: list[Any] = column.astype(object).tolist()
+    return values

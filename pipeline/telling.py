@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from pipeline.rules import JobKind, Phrase
 from pipeline.scan import Pattern, Rows, Scanner, matches
 
 BY = ("ts", "level", "run_id", "job_name", "issue", "signatures", "line")  # what it takes to tell
+OF_POD = ("ts", "app", "pod", "container", "job_name")  # what it takes to know a pod's first lines
+_VERSION = 1  # to be raised whenever other lines are chosen: what was chosen before is then chosen anew
 _BAD = ("WARN", "ERROR", "FATAL")
 _WORDS = Pattern(r"\b(?:error|fatal|panic|failed)\b", any_case=True)
 _WORD = Pattern(
@@ -24,6 +27,12 @@ _RUN = r"(?P<run>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
 _MINUTE_NS, _HOUR_NS = 60_000_000_000, 3_600_000_000_000
 _LATEST = np.iinfo(np.int64).max
 Flags = npt.NDArray[np.bool_]
+
+
+def rules_of(kinds: Sequence[JobKind], phrases: Sequence[Phrase]) -> str:
+    """Return a digest of all by which lines are chosen, which no other rules have."""
+    said = (_VERSION, BY, OF_POD, _BAD, _WORDS, _RUN, job_hint(kinds), [p.pattern for p in phrases])
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 class Telling:
@@ -76,12 +85,31 @@ class Telling:
         run = pc.replace_with_mask(run, pc.is_null(run), whose)
         ts = columns["ts"].take(at).cast(pa.int64()).to_numpy()
         step = np.where(_flags(pc.is_valid(named)), _MINUTE_NS, _HOUR_NS)
-        group = np.zeros(len(rest), np.int64)
-        for of in (_codes(named), _codes(run), _codes(columns["issue"].take(at)), words, pd.factorize(ts // step)[0]):
-            group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
-        least = np.full(len(rest), _LATEST)
-        np.minimum.at(least, group, ts)
-        return np.asarray(least[group] == ts, bool)
+        issue = columns["issue"].take(at)
+        return _earliest(ts, _codes(named), _codes(run), _codes(issue), words, pd.factorize(ts // step)[0])
+
+
+def first_of_pods(logs: pa.Table) -> Rows:
+    """Return which rows of jobs are the first that a pod's container wrote; `logs` need the columns `OF_POD` alone.
+
+    What is chosen of parts, chosen of once more, is what is chosen of the whole.
+    """
+    if not logs.num_rows:
+        return np.empty(0, np.int64)
+    columns = {c: _whole(logs[c]) for c in OF_POD}
+    rows = np.flatnonzero(_flags(pc.is_valid(columns["job_name"])))
+    ts, *whose = columns.values()
+    return rows[_earliest(ts.cast(pa.int64()).to_numpy()[rows], *(_codes(c)[rows] for c in whose))]
+
+
+def _earliest(ts: Rows, *by: Rows) -> Flags:
+    """Tell which rows are the first of those that are alike by some numbers."""
+    group = np.zeros(len(ts), np.int64)
+    for of in by:
+        group = pd.factorize(group * (of.max(initial=0) + 1) + of)[0]
+    least = np.full(len(ts), _LATEST)
+    np.minimum.at(least, group, ts)
+    return np.asarray(least[group] == ts, bool)
 
 
 def _codes(values: pa.Array) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import schemas
+from pipeline import catalog, schemas
 from pipeline.errors import SourceError
-from pipeline.model import DAY_NS, Window, instant_text
+from pipeline.model import DAY_NS, Window, instant_of, instant_text
 from pipeline.settings import Settings
 from pipeline.settings.sections import Address, Alertmanager, Prometheus
 from pipeline.signals import listings
@@ -22,6 +23,7 @@ from pipeline.sources import alertmanager
 from pipeline.steps.compute import compute
 from pipeline.steps.context import Context
 from pipeline.steps.pull import Pulled, pull
+from tests import recorded
 from tests.command import aislot
 from tests.faults import Answers, Asked, Say, serving
 from tests.lives import Life, interval
@@ -80,6 +82,22 @@ def test_the_catalogues_alerts_are_listed_silenced_ones_too() -> None:
         (at("09:30"), "page", {}, "alertmanager"),
     ]
     assert [None if pd.isna(r["ended_at"]) else r["ended_at"] for r in rows] == [None, None, at("11:00")]
+
+
+def test_what_a_real_one_lists_is_read() -> None:
+    said = json.loads(Path(recorded.__file__).with_name("alertmanager.json").read_text("utf-8"))
+    severities = {r.name: r.severity for r in catalog.load().alerts}
+    door = Answers(lambda _path, _form: said["alerts"], "alertmanager")
+    found = alertmanager.listed(door, severities, instant_of(said["now"]))
+    assert found.suppressed == 2
+    read = schemas.rows_of(schemas.to_frame(found.rows))
+    assert [(r["alert"], f"{r['started_at']:%H:%M:%S}", r["severity"], r["labels"].get("cluster")) for r in read] == [
+        (BURST, "18:50:57", "page", "a"),
+        (BURST, "19:00:57", "page", "b"),
+        ("AI_SLOT_BUILD_FAILURE_RATE_ELEVATED", "19:05:57", "ticket", None),
+        ("AI_SLOT_BUILD_MANIFEST_UNKNOWN_PERSISTENT", "19:10:57", "page", None),
+    ]
+    assert {pd.isna(r["ended_at"]) for r in read} == {True}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +196,15 @@ def test_alone_it_makes_intervals_and_proves_nothing(tmp_path: Path) -> None:
     ctx = replace(ctx, now=ns("00:20", 1))
     for r in ctx.records.of("alerts", DAY):
         assert (r.source, r.complete, r.gaps) in {("alertmanager", None, (DAY,)), ("prometheus", True, ())}
+
+
+def test_one_that_fires_for_months_ends_where_it_was_listed_last(tmp_path: Path) -> None:
+    ctx, days = lake(tmp_path), (1, 20, 45, 70)
+    said = firing("09:13") | {"endsAt": instant_text(DAY.start + 100 * DAY_NS)}
+    with serving([*(Say([said]) for _ in days), Say([])]) as server:
+        for day in (*days, 90):
+            asking(ctx, server.url, DAY.start + day * DAY_NS)
+    assert times(kept(ctx)) == [(at("09:13"), at("00:00", 70))]
 
 
 def test_what_it_lists_is_matched_and_what_it_does_not_is_not_missed(tmp_path: Path) -> None:

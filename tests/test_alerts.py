@@ -76,7 +76,11 @@ def test_series_of_one_alert_that_differ_in_labels_are_intervals_of_their_own() 
 
 def test_replicas_and_restarted_servers_are_one_series() -> None:
     series = [
-        ({"alertname": BURST.name, "replica": r, "prometheus": f"monitoring/{r}", "instance": r}, samples)
+        (
+            {"alertname": BURST.name, "replica": r, "prometheus": f"monitoring/{r}", "instance": r}
+            | {"prometheus_replica": f"prometheus-k8s-{r}"},
+            samples,
+        )
         for r, samples in (("a", _every(30, "09:10", "09:15")), ("b", _every(30, "09:14", "09:20")))
     ]
     assert _times(firing(series, EVALUATED, (), ns("11:00"), [BURST])) == [("09:10:00", "09:20:00")]

@@ -72,6 +72,14 @@ def test_events_without_uids_are_cut_at_each_end() -> None:
     assert put_together(told=schemas.tidy("events", told))["ended_at"].tolist() == [at("09:14:58"), at("09:16:00")]
 
 
+def test_further_pods_of_a_job_that_is_still_there_are_no_jobs_of_their_own() -> None:
+    # a job with a backoffLimit above 0 makes a pod after each that fails; these events tell no uid
+    made = [event(time, "SuccessfulCreate", uid=None) for time in ("09:10:01", "09:12:00", "09:13:00")]
+    told = schemas.tidy("events", pd.DataFrame([*made, event("09:14:58", "BackoffLimitExceeded", uid=None)]))
+    got = one(scraped(Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), told=told))
+    assert (got["outcome"], got["ended_at"], got["started_at"]) == ("failed", at("09:14:58"), at("09:10:00"))
+
+
 RETRIED = [Life("09:10:00", "09:14:58", "failed", gone="09:15:00"), Life("09:15:02", "09:16:00", "failed")]
 
 

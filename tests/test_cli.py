@@ -72,6 +72,14 @@ def test_every_reader_takes_a_table_by_its_folder(demo: Path, table: str) -> Non
     assert set(schemas.TABLES[table].columns) <= set(by_polars.columns)
 
 
+@pytest.mark.parametrize("group", [[], ["report"], ["config"]])
+def test_every_command_is_told_whole_in_a_line_of_help(group: list[str], tmp_path: Path) -> None:
+    done = aislot(*group, "--help", cwd=tmp_path, env={"COLUMNS": "80"})
+    lines = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert lines
+    assert [x for x in lines if len(x) > 80 or x.endswith("...") or not x.endswith(".")] == []
+
+
 def test_the_parts_make_what_daily_makes(site: Path) -> None:
     key = {"AISLOT_REDACTION__KEY": "one key, so that placeholders agree"}
     assert aislot("daily", "--date", DATE, "--lake", "whole", cwd=site, env=key).returncode == 0
@@ -82,6 +90,10 @@ def test_the_parts_make_what_daily_makes(site: Path) -> None:
     assert digests(site / "lake") == digests(site / "whole")
     parts, whole = ((site / d / "daily" / DATE / "summary.json").read_text("utf-8") for d in ("parts", "out"))
     assert json.loads(parts)["golden"] == json.loads(whole)["golden"]
+    commands = [json.loads(text)["slo"]["build_availability"]["command"] for text in (parts, whole)]
+    assert commands[0] == commands[1]
+    shown = " && ".join(f"{c} --lake whole" for c in commands[0].split(" && "))
+    assert shown in (site / "out/daily" / DATE / "report.md").read_text("utf-8")
 
 
 def test_a_report_needs_only_the_lake(site: Path) -> None:

@@ -29,6 +29,13 @@ DATE = "2026-02-26"
         (["pull", "--date", DATE, "--since", "2026-02-26"], 2, "exclude each other"),
         (["pull", "--since", "2026-02-27", "--until", "2026-02-26"], 2, "must lie before"),
         (["pull", "--since", "2026-02-26T25:00:00Z"], 2, "--since/--until"),
+        (["pull", "--date", ""], 2, "--date '' is not a day"),
+        (["daily", "--date", ""], 2, "--date '' is not a day"),
+        (["pull", "--since", ""], 2, "--since/--until"),
+        (["pull", "--until", ""], 2, "--since/--until"),
+        (["pull", "--date", DATE, "--since", ""], 2, "exclude each other"),
+        (["status", "--lake", ""], 2, "lake (from flag): uri must name a directory"),
+        (["daily", "--out", ""], 2, "report (from flag): out must name a directory"),
         (["compute", "--date", "2020-01-01"], 5, "aislot pull --date 2020-01-01"),
         (["report", "daily", "--date", "2020-01-01"], 5, "aislot daily --date 2020-01-01"),
         (["--config", "missing.toml", "config", "show"], 2, "missing.toml cannot be read"),
@@ -50,6 +57,12 @@ def test_a_wrong_command_says_what_to_do(tmp_path: Path, arguments: list[str], c
         ("[loki", 2, "is not TOML"),
         ("[incident]\nquiet = '30 minutes'", 2, "is not a duration"),
         ("[loki]\nurl = 'loki:3100'", 2, "is no http(s) address"),
+        (
+            "[alertmanager]\nurl = 'alertmanager:9093'",
+            2,
+            "alertmanager (from aislot.toml): url 'alertmanager:9093' is no",
+        ),
+        ("[github]\napi_url = 'github.example'", 2, "api_url 'github.example' is no http(s) address"),
         ("[engine]\nkind = 'abacus'\n[loki]\nurl = 'http://127.0.0.1:9'", 2, "engine.kind"),
         ("[catalogue]\nfiles = ['none.toml']", 2, "none.toml cannot be read"),
         ("[kubernetes]\ndump = 'none'", 3, "none"),
@@ -105,6 +118,16 @@ def test_nothing_configured_is_grey_never_no_failures(tmp_path: Path) -> None:
     assert "GREY" in text
     assert "Nothing failed" not in text
     assert text.count("not configured") >= 4
+
+
+def test_a_pull_with_nobody_to_ask_says_so_and_is_incomplete(tmp_path: Path) -> None:
+    for asked in ([], ["logs"]):
+        done = aislot("pull", *asked, "--date", DATE, cwd=tmp_path)
+        assert done.returncode == 4, done.stderr
+        assert "no source is configured: set loki.url" in done.stderr
+    (tmp_path / "aislot.toml").write_text("[kubernetes]\ndump = '.'\n", encoding="utf-8")
+    done = aislot("pull", "issues", "--date", DATE, cwd=tmp_path)  # of several sources this one is none
+    assert (done.returncode, "no source" in done.stderr) == (0, False), done.stderr
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

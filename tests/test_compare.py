@@ -22,6 +22,7 @@ from pipeline.signals import failures, incidents, levels, templates
 from pipeline.steps.compare import Compared, compare
 from pipeline.steps.compute import log_lines
 from pipeline.steps.context import Context
+from pipeline.steps.told import Told
 from tests.report_data import WATCH
 from tests.small_lake import RULES
 from tests.world.world import World
@@ -56,7 +57,9 @@ class Site:
         return cls(world, ctx, attempts, lines, found, cases)
 
     def compared(self) -> Compared:
-        return compare(self.ctx, self.world.day, self.attempts, self.lines, self.failures, self.incidents)
+        return compare(
+            self.ctx, Told(self.ctx), self.world.day, self.attempts, self.lines, self.failures, self.incidents
+        )
 
     def largest(self, failure_class: str) -> str:
         cases = self.incidents[self.incidents["class"] == failure_class]

@@ -262,6 +262,7 @@ def test_a_day_pulled_in_parts_has_the_same_lines(site: Site, tmp_path: Path, ho
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("site", ["2"], indirect=True)  # which version Prometheus is changes nothing of a kill
 def test_killed_at_any_point_and_run_again_the_lake_is_the_same(site: Site, tmp_path: Path) -> None:
     rng = random.Random(5)
     arguments = [sys.executable, "-m", "pipeline", "daily", "--date", str(DATE), "--lake", str(tmp_path / "lake")]

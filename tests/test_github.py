@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import SourceError
+from pipeline.sources import github
 from pipeline.sources.github import GitHub
 from pipeline.sources.http import Reply
 from tests.faults import Answers, Asked, Form, Say, door_to, serving
@@ -62,6 +63,20 @@ def test_a_next_page_on_another_server_is_not_asked() -> None:
     assert "another server" in error.what
     assert "github.api_url" in error.fix
     assert len(door.asked) == 1
+
+
+def test_pages_without_an_end_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(github, "_MOST_PAGES", 5)
+
+    def endless(path: str, form: Mapping[str, str]) -> Reply:
+        following = int(form.get("page", "1")) + 1
+        return Reply(200, {"Link": f'<http://fake{path}?page={following}>; rel="next"'}, b"[]")
+
+    asking, door = server(endless)
+    with pytest.raises(SourceError, match="pages do not end: 5 were read") as caught:
+        asking.comments(SINCE)
+    assert "github.api_url" in caught.value.fix
+    assert len(door.asked) == 5
 
 
 def test_a_renamed_repository_is_found_where_it_moved() -> None:

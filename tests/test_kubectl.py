@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from pipeline.sources.kubectl import Dump
 
 KINDS = {k.kind: k for k in catalog.load().job_kinds}
 BUILD = "codex-k8s-kaniko-web-console-3f2a9c1e-7b4"
+
+
+LATER = instant_of("2026-02-27T00:00:00Z")
 
 
 def at(time: str) -> str:
@@ -42,7 +47,7 @@ def event(**more: Any) -> dict[str, Any]:
 
 
 def row(made: Mapping[str, Any]) -> dict[str, Any]:
-    (found,) = kubectl.snapshot([made]).rows.to_pylist()
+    (found,) = kubectl.snapshot([made], now=LATER).rows.to_pylist()
     return dict(found)
 
 
@@ -106,13 +111,24 @@ def test_of_a_jobs_labels_those_of_the_platform_are_kept() -> None:
     ],
 )
 def test_a_snapshot_is_taken_at_the_newest_instant_in_it(jobs: Sequence[Any], taken: str) -> None:
-    found = kubectl.snapshot(jobs)
+    found = kubectl.snapshot(jobs, now=LATER)
     assert instant_text(found.at) == at(taken)
     assert {t.strftime("%H:%M:%S") for t in found.rows["snapshot_at"].to_pylist()} == {taken}
 
 
+def test_an_instant_that_is_yet_to_come_dates_neither_a_snapshot_nor_a_list_of_events() -> None:
+    astray = job(name="b", uid="u2", creationTimestamp="2100-01-01T00:00:00Z")
+    found = kubectl.snapshot([job("09:00:00"), astray], now=LATER)
+    assert instant_text(found.at) == at("09:00:00")
+    assert found.rows.num_rows == 2
+    told = kubectl.events([event(lastTimestamp=at("09:30:00")), event(lastTimestamp="2100-01-01T00:00:00Z")])
+    end = instant_of(at("09:30:00"))
+    assert kubectl.event_windows([told], LATER) == [Window(end - 3600 * NS, end + 1)]
+    assert kubectl.event_windows([told.slice(1)], LATER) == []
+
+
 def test_a_snapshot_shows_each_kind_for_its_time_to_live_before_it_and_an_empty_one_nothing() -> None:
-    taken = [kubectl.snapshot([job("09:00:00")]), kubectl.snapshot([])]
+    taken = [kubectl.snapshot([job("09:00:00")], now=LATER), kubectl.snapshot([], now=LATER)]
     end = instant_of(at("09:00:00"))
     assert kubectl.job_windows(taken, KINDS["build"]) == [Window(end - 600 * NS, end + 1)]
     assert kubectl.job_windows(taken, KINDS["mirror"]) == [Window(end - 300 * NS, end + 1)]
@@ -122,7 +138,7 @@ def test_a_snapshot_shows_each_kind_for_its_time_to_live_before_it_and_an_empty_
 def test_events_show_the_hour_before_the_newest_of_their_list() -> None:
     lists = [[event(), event(lastTimestamp=at("09:30:00"))], [], [event(lastTimestamp=at("12:00:00"))]]
     ends = [instant_of(at(t)) for t in ("09:30:00", "12:00:00")]
-    found = kubectl.event_windows(kubectl.events(e) for e in lists)
+    found = kubectl.event_windows((kubectl.events(e) for e in lists), LATER)
     assert found == [Window(end - 3600 * NS, end + 1) for end in ends]
 
 
@@ -190,7 +206,7 @@ def test_an_event_about_nothing_keeps_the_namespace_it_stands_in() -> None:
 def test_an_object_that_is_no_job_is_named_with_its_file(tmp_path: Path, broken: Any) -> None:
     (tmp_path / "jobs-2.json").write_text(json.dumps([broken]))
     with pytest.raises(SourceError) as caught:
-        Dump(tmp_path).snapshots()
+        Dump(tmp_path).snapshots(LATER)
     assert "jobs-2.json holds a job that cannot be read" in caught.value.what
     assert caught.value.fix
 
@@ -238,7 +254,7 @@ def test_a_dump_is_a_list_or_any_object_with_items_of_which_jobs_are_taken(
     tmp_path: Path, text: Any, names: list[str], encoding: str
 ) -> None:
     (tmp_path / "jobs.json").write_text(json.dumps(text), encoding=encoding)
-    (found,) = Dump(tmp_path).snapshots()
+    (found,) = Dump(tmp_path).snapshots(LATER)
     assert sorted(found.rows["job_name"].to_pylist()) == sorted(names)
 
 
@@ -246,7 +262,7 @@ def test_every_snapshot_of_a_dump_is_one_of_its_own_in_the_order_of_their_names(
     for n, created in enumerate(["09:00:00", "09:10:00", "09:20:00"]):
         (tmp_path / f"jobs-{n}.json").write_text(json.dumps([job(created)]))
     (tmp_path / "notes.json").write_text("not ours")
-    assert [instant_text(s.at)[11:19] for s in Dump(tmp_path).snapshots()] == ["09:00:00", "09:10:00", "09:20:00"]
+    assert [instant_text(s.at)[11:19] for s in Dump(tmp_path).snapshots(LATER)] == ["09:00:00", "09:10:00", "09:20:00"]
     assert Dump(tmp_path).events() == Dump(tmp_path).comments() == []
 
 
@@ -276,7 +292,7 @@ def test_a_file_that_is_none_is_named_with_what_to_do(tmp_path: Path, name: str,
     (tmp_path / name).write_text(text)
     dump = Dump(tmp_path)
     with pytest.raises(SourceError) as caught:
-        _ = (dump.snapshots(), dump.events(), dump.comments())
+        _ = (dump.snapshots(LATER), dump.events(), dump.comments())
     assert name in caught.value.what
     assert words in caught.value.what
     assert "-o json" in caught.value.fix
@@ -284,11 +300,21 @@ def test_a_file_that_is_none_is_named_with_what_to_do(tmp_path: Path, name: str,
 
 def test_a_file_that_cannot_be_read_and_a_dump_that_is_not_there_are_said(tmp_path: Path) -> None:
     (tmp_path / "jobs.json").mkdir()
-    with pytest.raises(SourceError, match=r"jobs.json cannot be read: Is a directory"):
-        Dump(tmp_path).snapshots()
+    with pytest.raises(SourceError, match=r"jobs.json is no file"):
+        Dump(tmp_path).snapshots(LATER)
     with pytest.raises(SourceError, match=r"there is no dump at .*nowhere") as caught:
-        Dump(tmp_path / "nowhere").snapshots()
+        Dump(tmp_path / "nowhere").snapshots(LATER)
     assert "kubernetes.dump" in caught.value.fix
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_among_the_files_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "jobs.json")
+    with pytest.raises(SourceError, match=r"jobs.json is no file"):
+        Dump(tmp_path).snapshots(LATER)
+    (tmp_path / "events.json").symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match=r"events.json is no file"):
+        Dump(tmp_path).events()
 
 
 JSON = st.recursive(
@@ -308,7 +334,7 @@ JSON = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(["metadata", "status", "involvedObject", "count", "message"]), JSON, max_size=4))
 def test_no_json_at_all_makes_anything_but_rows_or_a_sentence(made: dict[str, Any]) -> None:
-    for reader in (kubectl.snapshot, kubectl.events):
+    for reader in (partial(kubectl.snapshot, now=LATER), kubectl.events):
         said = "it can"
         try:
             reader([made])

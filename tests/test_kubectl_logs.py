@@ -149,7 +149,7 @@ def test_logs_are_read_one_by_one_in_the_order_of_their_names(tmp_path: Path) ->
 def test_a_dump_without_logs_has_none_and_a_log_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert list(Dump(tmp_path).logs("prod", KINDS)) == []
     (tmp_path / "logs" / "x.log").mkdir(parents=True)
-    with pytest.raises(SourceError, match=r"x.log cannot be read"):
+    with pytest.raises(SourceError, match=r"x.log is no file"):
         list(Dump(tmp_path).logs("prod", KINDS))
 
 

@@ -108,6 +108,13 @@ def test_a_version_is_told_where_there_is_one(reply: Any, version: str) -> None:
         ({"limits": {"max_entries_limit_per_query": 200, "max_query_lookback": "1d12h"}}, 200, 129_600.0),
         ({"limits": {"max_entries_limit_per_query": 0, "retention_period": "1y"}}, 0, 31_536_000.0),
         ({"limits": {"max_entries_limit_per_query": 7, "max_query_lookback": "0s", "retention_period": "0s"}}, 7, None),
+        (
+            {"limits": {"max_entries_limit_per_query": 7, "retention_period": "20y", "max_query_lookback": "30d"}},
+            7,
+            2592e3,
+        ),
+        ({"limits": {"max_entries_limit_per_query": 7, "retention_period": "100y"}}, 7, None),
+        ({"limits": {"max_entries_limit_per_query": 7, "max_query_lookback": "soon"}}, 7, None),
         ({"limits": {"max_query_lookback": "30d"}}, None, None),
         ({}, None, None),
         ([], None, None),

@@ -435,7 +435,7 @@ def test_a_dry_run_says_what_would_refuse_the_comment(site: Site, change: str) -
 def test_a_secret_in_the_comment_is_refused_before_anything_is_asked(site: Site) -> None:
     secret = "gh" + "p_" + "EXAMPLE" + "a1B2" * 7 + "x"
     report = postmortem()
-    report["excerpts"][0]["shown"][0]["text"] = f"clone with {secret}"
+    report["excerpts"][0]["shown"][0][0]["text"] = f"clone with {secret}"
     for dry_run in (False, True):
         error = site.refused(report=report, dry_run=dry_run)
         assert secret not in f"{error} {error.fix}"

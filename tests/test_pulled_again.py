@@ -9,6 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from pipeline import catalog
+from pipeline.lake.store import Store
+from pipeline.model import Window
+from pipeline.steps.told import extracts
+from pipeline.telling import rules_of
 from tests import corpus
 from tests.command import aislot
 from tests.faults import Asked
@@ -43,6 +48,29 @@ def test_a_late_line_at_the_hour_is_found_though_the_hour_before_was_pulled_mean
     pushed += push(loki_server, "edge", [Line(START + HOUR, "late", app("b"))])
     puller.pull(START, START + HOUR)  # counts it, and has no place for it
     puller.pull(START, START + 2 * HOUR).check_all(pushed)
+
+
+def test_what_tells_something_is_kept_beside_each_hour_as_it_is_written(
+    loki_server: LokiServer, tmp_path: Path
+) -> None:
+    said = [Line(START + n * MINUTE, f"level=error msg=tick-{n}", app("a")) for n in range(120)]
+    pushed = push(loki_server, "told", [*said, Line(START + 1, "quiet", app("b"))])
+    puller = Puller(tmp_path, loki_server.url, "told")
+    puller.pull(START, START + 2 * HOUR).check_all(pushed)
+    store, rules = Store(str(tmp_path / "lake")), catalog.load()
+    kept = extracts(store)
+
+    def lines(hour: Window) -> int:
+        content = kept.content(hour)
+        found = content and kept.read(hour, content, rules_of(rules.job_kinds, rules.phrases))
+        assert found
+        return int(found.rows["lines"].num_rows)
+
+    hours = list(Window(START, START + 2 * HOUR).cells(HOUR))
+    assert [lines(h) for h in hours] == [60, 60]
+    pushed += push(loki_server, "told", [Line(START + HOUR + SECOND, "level=error msg=late", app("b"))])
+    puller.pull(START, START + 2 * HOUR).check_all(pushed)
+    assert [lines(h) for h in hours] == [60, 61]
 
 
 def test_late_lines_are_found_where_as_many_have_gone(loki_server: LokiServer, tmp_path: Path) -> None:

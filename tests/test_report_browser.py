@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Browser, browser
+from tests.postmortem_data import files as postmortem
 from tests.report_data import DAYS, files
 from tests.report_page import saved
+from tests.test_postmortem_hostile import files as hostile_postmortem
 from tests.test_report_hostile import files as hostile_files
 
 _HIDDEN_BY_CSS = "getComputedStyle(document.querySelector('{}')).display"
 _A4_PAGES = 2
+PAGES = [*DAYS, "hostile", "postmortem-en", "postmortem-ru", "postmortem-hostile"]
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +31,23 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Write every day's page, and the one full of hostile text."""
     texts = {day: files(day)["report.html"] for day in DAYS}
     texts["hostile"] = hostile_files()["report.html"]
+    texts |= {f"postmortem-{lang}": postmortem(lang)["report.html"] for lang in ("en", "ru")}
+    texts["postmortem-hostile"] = hostile_postmortem()["report.html"]
     return {day: saved(tmp_path_factory.mktemp(day), text) for day, text in texts.items()}
 
 
-@pytest.mark.parametrize("day", [*DAYS, "hostile"])
+@pytest.mark.parametrize("day", PAGES)
 def test_nothing_runs_and_nothing_is_asked_for(chrome: Browser, pages: dict[str, Path], day: str) -> None:
     with chrome.page(pages[day]) as page:
         assert page.requests() == [pages[day].as_uri()]
         assert page.complaints() == []
-        assert re.fullmatch(r"(RED|AMBER|GREEN|GREY) 2026-02-26 · .+", page.value("document.title"))
+        assert re.fullmatch(r"(RED|AMBER|GREEN|GREY) 2026-02-26 · .+|.+ issue #205", page.value("document.title"))
         assert page.value("document.scripts.length") == 0
         assert page.value("document.compatMode") == "CSS1Compat"
 
 
 @pytest.mark.parametrize("width", [390, 768, 1200])
-@pytest.mark.parametrize("day", [*DAYS, "hostile"])
+@pytest.mark.parametrize("day", PAGES)
 def test_nothing_lies_beside_the_window(chrome: Browser, pages: dict[str, Path], day: str, width: int) -> None:
     with chrome.page(pages[day], width=width) as page:
         page.value("document.querySelectorAll('details').forEach(d => d.open = true)")

@@ -84,6 +84,8 @@ why = "upgrade"
 [[outage]]
 start = "2026-02-26T09:00:00Z"
 end = "2026-02-26T10:00:00Z"
+who = "sre"
+why = "the registry was away"
 confirmed_by = "the registry's status page"
 """
 
@@ -247,6 +249,7 @@ def test_a_syntax_error_names_file_and_line() -> None:
     assert "line 3" in said
 
 
+_SAID = 'who = "sre"\nwhy = "release"\n'
 _EXCLUSION = '[[{}]]\nstart = "2026-02-26T09:00:00Z"\nend = "2026-02-26T10:00:00Z"\n'
 
 
@@ -260,20 +263,29 @@ _EXCLUSION = '[[{}]]\nstart = "2026-02-26T09:00:00Z"\nend = "2026-02-26T10:00:00
         ('start = "2026-02-26T09:00Z"\nend = ""', "'' is no instant"),
         ("start = 09:00:00\nend = 10:00:00", "'09:00:00' is no instant"),
         ('start = "2026-02-26T09:00Z"', "end is missing"),
-        ('who = "sre"', "start is missing"),
+        ("", "start is missing"),
         ("start = 1\nend = 2", "must be text in quotes"),
     ],
 )
 def test_a_window_left_out_is_checked_when_it_is_read(section: str, lines: str, said: str) -> None:
-    told = refused(f"{_EXCLUSION.format(section)}[[{section}]]\n{lines}\n")
+    told = refused(f"{_EXCLUSION.format(section)}{_SAID}[[{section}]]\n{_SAID}{lines}\n")
     assert f"{section}" in told
     assert "(from aislot.toml)" in told
     assert said in told
     assert "number 2" in told or f"{section}.start" in told
 
 
+@pytest.mark.parametrize("section", ["maintenance", "outage"])
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [("", "who is missing"), ('who = "sre"', "why is missing"), ('who = "sre"\nwhy = " "', "why is missing")],
+)
+def test_nothing_is_left_out_without_somebody_and_a_reason(section: str, lines: str, said: str) -> None:
+    assert f"{section} (from aislot.toml): number 1: {said}" in refused(f"{_EXCLUSION.format(section)}{lines}\n")
+
+
 def test_instants_of_toml_are_instants() -> None:
-    text = "[[outage]]\nstart = 2026-02-26T12:00:00+03:00\nend = 2026-02-27\n"
+    text = "[[outage]]\nstart = 2026-02-26T12:00:00+03:00\nend = 2026-02-27\n" + _SAID
     outage = load(text, FILE, {}).outage[0]
     assert (outage.start, outage.end) == ("2026-02-26T12:00:00+03:00", "2026-02-27")
 
@@ -380,7 +392,11 @@ def test_user_info_comes_apart_from_its_address(user: str, password: str) -> Non
     assert user_info(without_user_info(url)) is None
 
 
-@given(st.dictionaries(st.sampled_from(["LAKE__URI", "REPORT__OUT", "LOKI__TENANT", "ENGINE__ADDRESS"]), st.text()))
+_NAMED = st.dictionaries(st.sampled_from(["LAKE__URI", "REPORT__OUT"]), st.text().filter(str.strip))
+_FREE = st.dictionaries(st.sampled_from(["LOKI__TENANT", "ENGINE__ADDRESS"]), st.text())
+
+
+@given(st.builds(lambda a, b: a | b, _NAMED, _FREE))
 def test_any_text_of_the_environment_is_taken_as_it_is(given: dict[str, str]) -> None:
     settings = load(None, FILE, {f"AISLOT_{k}": v for k, v in given.items()})
     for key, value in given.items():

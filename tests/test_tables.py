@@ -210,6 +210,18 @@ def test_rows_that_are_not_chosen_stay_in_their_file(tables: Tables) -> None:
     assert tables.chosen("logs", span("05:00", "06:00"), ["line"], choose, ["ts"]).column_names == ["ts"]
 
 
+def test_rows_are_chosen_by_texts_that_are_given_as_dictionaries(tables: Tables) -> None:
+    tables.replace("logs", DAY, logs(("01:30", "b"), ("01:40", "a"), ("01:50", "b")))
+
+    def choose(rows: pa.Table) -> pa.Array:
+        assert pa.types.is_dictionary(rows.schema.field("line").type)
+        return pa.array([1, 2])
+
+    found = tables.chosen("logs", span("01:00", "02:00"), ["line"], choose, ["ts", "line"], coded=["line"])
+    assert found.schema == schemas.chosen("logs", ["ts", "line"])
+    assert said(found) == ["a", "b"]
+
+
 def test_texts_that_are_met_again_and_again_can_stay_coded(tables: Tables) -> None:
     tables.replace("logs", DAY, logs(("00:30", "a"), ("01:30", "b"), ("01:40", "a")))
     found = tables.read("logs", DAY, ["ts", "line"], coded=["line"])
@@ -245,6 +257,24 @@ def test_a_file_with_other_columns_or_types_is_named(tables: Tables, store: Stor
     pq.write_table(change(logs(("09:00", "a"))), path)
     with pytest.raises(LakeError, match=r"09\.parquet .* cannot be read as logs"):
         tables.read("logs", DAY)
+
+
+def test_a_column_that_a_later_version_added_is_null(tables: Tables, store: Store) -> None:
+    row = {"window_start": DAY.start, "window": "1h", "kind": "all", "started": 3, "queue_max": 2.0}
+    spec = schemas.TABLES["golden"].schema
+    now = pa.table({f.name: pa.array([row.get(f.name)], f.type) for f in spec})
+    path = Path(store.root) / "golden/date=2026-02-26/day.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(now.drop_columns(["queue_max"]), path)
+    found = tables.read("golden", DAY)
+    assert (found["started"].to_pylist(), found["queue_max"].to_pylist()) == ([3], [None])
+    assert tables.read("golden", DAY, ["queue_max", "kind"]).to_pylist() == [{"queue_max": None, "kind": "all"}]
+    assert [part.schema for part in tables.stored("golden", DAY)] == [spec]
+    assert tables.replace("golden", DAY, now, merge=lambda old, _new: old) == 1
+    assert pq.read_schema(path).names == spec.names
+    pq.write_table(now.drop_columns(["kind"]), path)  # by which rows are told apart
+    with pytest.raises(LakeError, match="cannot be read as golden"):
+        tables.read("golden", DAY)
 
 
 def test_a_flipped_bit_is_never_another_value(tables: Tables, store: Store) -> None:

@@ -43,7 +43,7 @@ def differing(site: Site, calm: Site, window: Window = DAY, tables: Sequence[str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])  # the day of `daily` below is a third
 def test_with_three_requests_in_ten_faulty_the_lake_is_the_same(
     seed: int, both: Servers, calm: Site, tmp_path: Path
 ) -> None:

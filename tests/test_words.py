@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.report import words as vocabulary
 from pipeline.report.render import render_markdown
 from pipeline.report.view import daily_view
 from pipeline.steps.vocabulary import words
+from tests.postmortem_data import files as postmortem
 from tests.report_data import DAYS
 
 # names of things, which no language translates: of products, units, formats, the house's own terms
@@ -89,26 +91,26 @@ def said(markdown: str) -> str:
     return re.sub(r"\]\(<[^>]*>\)|<[^>]*>|https?://\S+", "", text)
 
 
-@pytest.mark.parametrize("day", DAYS)
-def test_no_english_is_left_in_the_russian_page(day: str) -> None:
-    view = daily_view(dataclasses.replace(DAYS[day](), words=words("ru")))
-    found = (
-        set(
-            re.findall(
-                r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]*", said(render_markdown(view, catalog.data_dir("reports")))
-            )
-        )
-        - NAMES
-    )
+def _daily(day: str, lang: str) -> str:
+    view = daily_view(dataclasses.replace(DAYS[day](), words=words(lang)))
+    return render_markdown(view, catalog.data_dir("reports"))
+
+
+PAGES: dict[str, Callable[[str], str]] = {
+    **{day: functools.partial(_daily, day) for day in DAYS},
+    "postmortem": lambda lang: postmortem(lang)["report.md"],
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_english_is_left_in_the_russian_page(page: str) -> None:
+    found = set(re.findall(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]*", said(PAGES[page]("ru")))) - NAMES
     assert not {w for w in found if not re.fullmatch(r"[A-Z]{2,}|[0-9a-f]{6,}|T|Z", w)}
 
 
-@pytest.mark.parametrize("day", DAYS)
-def test_numbers_times_and_identifiers_are_written_alike(day: str) -> None:
-    english = render_markdown(daily_view(DAYS[day]()), catalog.data_dir("reports"))
-    russian = render_markdown(
-        daily_view(dataclasses.replace(DAYS[day](), words=words("ru"))), catalog.data_dir("reports")
-    )
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_times_and_identifiers_are_written_alike(page: str) -> None:
+    english, russian = PAGES[page]("en"), PAGES[page]("ru").replace(" --lang ru", "")
     for pattern in (r"\d{2}:\d{2}:\d{2}", r"\d+(?:\.\d+)? %", r"(?<!`)`[^`\n]+`(?!`)", r"\d+ min(?: \d+ s)?"):
         assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, russian)), pattern
     heads = [re.findall(r"^#+ ", t, re.MULTILINE) for t in (english, russian)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,28 +12,38 @@ import pytest
 
 from pipeline import schemas
 from tests.world import held as tables
-from tests.world.held import ENDED, QUIET, UNKNOWN, WORLDS, Held, hold
+from tests.world.held import ALIKE, ENDED, QUIET, UNKNOWN, WORLDS, Held, Holder
 from tests.world.truth import instant
 
 SEEDS = (1, 3, 23)
 QUICK = ("gaps", "no events", "no Prometheus", "Prometheus alone, gaps, 60 s", "logs alone")
-SLOW = [(name, 7) for name in WORLDS if name not in QUICK] + [(name, seed) for seed in SEEDS for name in WORLDS]
 COUNTS = ["started", "finished", "failed"]
 LINES = ["manifest_unknown_lines", "cache_retrieval_lines", "build_ref_lines"]
 
 
-def _named(name: str, seed: int, *marks: Any) -> Any:
+def _worlds() -> Iterator[tuple[str, int]]:
+    """Yield every world with two seeds: 7, and one of some others that worlds of the same options have in common."""
+    others = dict(zip(dict.fromkeys(str(WORLDS[n].options) for n in ALIKE), itertools.cycle(SEEDS), strict=False))
+    yield from ((name, 7) for name in ALIKE)
+    yield from ((name, others[str(WORLDS[name].options)]) for name in ALIKE)
+
+
+def _marked(name: str, seed: int) -> Any:
+    marks = () if name in QUICK and seed == 7 else pytest.mark.slow
     return pytest.param((name, seed), id=f"{name}, seed {seed}", marks=marks)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[*(_named(n, 7) for n in QUICK), *(_named(n, s, pytest.mark.slow) for n, s in SLOW)],
-)
-def held(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Held:
+@pytest.fixture(scope="module")
+def holder(tmp_path_factory: pytest.TempPathFactory) -> Holder:
+    """Give who makes what worlds share once."""
+    return Holder(tmp_path_factory.mktemp("worlds"))
+
+
+@pytest.fixture(scope="module", params=[_marked(*w) for w in _worlds()])
+def held(request: pytest.FixtureRequest, holder: Holder) -> Held:
     """Pull and compute the day of a crippled world."""
     name, seed = request.param
-    return hold(WORLDS[name], tmp_path_factory.mktemp("world"), seed, **QUIET)
+    return holder.hold(WORLDS[name], seed, **QUIET)
 
 
 def test_every_attempt_that_a_source_shows_is_there_once_and_no_other(held: Held) -> None:
@@ -162,8 +173,8 @@ def test_failures_are_of_their_true_class_or_of_none(held: Held) -> None:
             assert f["class"] == (was["class"] if held.crippled.has("logs") else "other"), (f, was)
 
 
-def test_the_table_of_truth_against_ours_has_a_row_for_every_world(tmp_path: Path) -> None:
-    found = hold(WORLDS["snapshots alone"], tmp_path, **QUIET)
+def test_the_table_of_truth_against_ours_has_a_row_for_every_world(holder: Holder) -> None:
+    found = holder.hold(WORLDS["snapshots alone"], **QUIET)
     head, _, row = tables.markdown({"snapshots alone": found}).splitlines()
     assert len(head.split("|")) == len(row.split("|"))
     assert f"| {len(found.truth)} / " in row

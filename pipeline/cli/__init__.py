@@ -48,7 +48,7 @@ def _options(
 
 @config_app.command("show")
 def config_show(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Print every setting, its value and where it comes from; secrets are masked."""
+    """Print every setting, its value and where it comes from. Secrets are masked."""
     options: Options = ctx.obj
     flat = options.settings({}).flat()
     if as_json:

@@ -29,7 +29,7 @@ from pipeline.cli.shared import (
     to_date,
     to_window,
 )
-from pipeline.errors import DONE, INCOMPLETE
+from pipeline.errors import DONE, INCOMPLETE, worst
 from pipeline.terminal import shown
 
 
@@ -76,7 +76,7 @@ def pull(
         options.terminal.error(failed)
     if as_json:
         print_json([{"what": r.what, "source": r.source, "complete": r.complete, "rows": r.rows} for r in results])
-    end(step.exit_code(results))
+    end(worst(step.exit_code(results), DONE if step.any_source(context) else INCOMPLETE))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def daily(
     max_runtime: MaxRuntime = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pull, compute and report a day (default: yesterday), and before it the days that were missed."""
+    """Pull, compute and report a day (default: yesterday). Days that were missed come before it."""
     from pipeline.steps import daily as step
 
     options: Options = ctx.obj
@@ -119,7 +119,7 @@ def daily(
     context = options.context({"lake.uri": lake, "report.out": out, "report.lang": lang}, max_runtime)
     wanted = [f.strip() for f in formats.split(",") if f.strip()]
     with context.lock():
-        days = step.days_to_do(context, to_date(date) if date else None, catch_up)
+        days = step.days_to_do(context, None if date is None else to_date(date), catch_up)
         runs = step.daily(context, days, wanted, fail_on)
     for run in runs:
         say_run(options, run)
@@ -134,7 +134,7 @@ def status(
     lake: LakeUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the lake holds, and how each source of each day is known to be complete."""
+    """Show what the lake holds. Of each day: how each source is known to be complete."""
     from pipeline.steps import status as step
 
     options: Options = ctx.obj

@@ -54,6 +54,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit 10 for this verdict or a worse one: amber, grey or red.")
 ]
+Bundle = Annotated[bool, typer.Option("--bundle", help="Also write evidence.zip: all that the report rests on.")]
 MaxRuntime = Annotated[
     str | None,
     typer.Option("--max-runtime", metavar="TIME", help="Stop in a resumable state after, e.g., 45m (exit 4)."),
@@ -135,14 +136,14 @@ def to_window(context: Context, date: str | None, since: str | None, until: str 
     """Return the window that was asked for. Raises UsageError."""
     from pipeline.model import NS, Window, instant_of
 
-    if date and (since or until):
-        raise UsageError("--date and --since/--until exclude each other", "give one of them")
-    if date:
+    if date is not None:
+        if since is not None or until is not None:
+            raise UsageError("--date and --since/--until exclude each other", "give one of them")
         day = context.check_day(to_date(date))
         return Window(day.start, min(day.end, context.now))
     try:
-        end = instant_of(until) if until else context.now
-        start = instant_of(since) if since else end - 2 * 3600 * NS
+        end = context.now if until is None else instant_of(until)
+        start = end - 2 * 3600 * NS if since is None else instant_of(since)
     except ValueError as e:
         raise UsageError(f"--since/--until: {e}", "write an instant as 2026-02-26T09:00:00Z") from e
     if start >= end:

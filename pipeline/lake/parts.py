@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -34,6 +36,7 @@ class PartWriter:
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
         self._undo = contextlib.ExitStack()
+        self._sink: _Hashed | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, rows: pa.Table) -> None:
@@ -44,13 +47,15 @@ class PartWriter:
         if self._rows >= _ROWS or self._bytes >= _BYTES:
             self._flush()
 
-    def close(self) -> None:
-        """Publish the file, which has the table's columns even without rows. Raises LakeError."""
+    def close(self) -> str:
+        """Publish the file, which has the table's columns even without rows; returns its digest. Raises LakeError."""
         self._flush()
         with self._store.told("write", self._name):
             self._opened().close()
         self._writer = None
         self._undo.close()
+        assert self._sink is not None  # noqa: S101 - what was opened has one
+        return self._sink.digest.hexdigest()
 
     def abort(self) -> None:
         """Leave what was there; after `close` there is nothing to leave."""
@@ -69,16 +74,32 @@ class PartWriter:
 
     def _opened(self) -> pq.ParquetWriter:
         if self._writer is None:
-            sink = self._undo.enter_context(self._store.writing(self._name))
-            self._writer = parquet_writer(sink, self._schema)
+            self._sink = _Hashed(self._undo.enter_context(self._store.writing(self._name)))
+            self._writer = parquet_writer(self._sink, self._schema)
         return self._writer
+
+
+class _Hashed(io.RawIOBase):
+    """Passes on what is written, and knows the digest of it all."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
 
 
 class _Aborted(Exception):  # noqa: N818 - what `abort` tells the file that is being written
     pass
 
 
-def parquet_writer(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(sink: IO[bytes] | io.RawIOBase, schema: pa.Schema) -> pq.ParquetWriter:
     """Return what writes a table of the lake."""
     nested = {f.name for f in schema if pa.types.is_nested(f.type)}
     return pq.ParquetWriter(
@@ -100,11 +121,18 @@ def row_groups(file: IO[bytes], columns: list[str]) -> Iterator[pa.Table]:
 
 
 def chosen_rows(
-    file: IO[bytes], by: Sequence[str], choose: Callable[[pa.Table], pa.Array], columns: Sequence[str]
+    file: IO[bytes],
+    by: Sequence[str],
+    choose: Callable[[pa.Table], pa.Array],
+    columns: Sequence[str],
+    coded: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
-    """Yield of each row group the rows that `choose` picks by some columns; others are read only where it picks any."""
-    with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
-        more = [c for c in columns if c not in by]
+    """Yield of each row group the rows that `choose` picks by some columns; others are read only where it picks any.
+
+    Texts of `coded` columns come as dictionaries, which takes a fraction of the time where few are met again and again.
+    """
+    more = [c for c in columns if c not in by]
+    with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False, read_dictionary=coded) as parquet:
         for i in range(parquet.num_row_groups):
             seen = parquet.read_row_group(i, columns=list(by))
             rows = choose(seen)

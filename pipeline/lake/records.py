@@ -16,6 +16,7 @@ from pipeline.model import PullRecord, Window, day_of, merge, subtract
 
 FORMAT = 1
 _PULLS = f"{META}/pulls"
+_LEFT_OUT = f"{META}/left_out.json"
 _RECORD = re.compile(r"/date=(?P<day>[\d-]{10})/(?P<source>\w+)-(?P<start>\d{14})-(?P<end>\d{14})\.json$")
 _DAY = re.compile(r"/date=(\d{4}-\d\d-\d\d)/")
 
@@ -70,6 +71,14 @@ class Records:
         """List the UTC days about which anything was ever asked."""
         found = (_DAY.search(n) for n in self._store.names(_PULLS, ".json"))
         return sorted({dt.date.fromisoformat(m[1]) for m in found if m})
+
+    def put_left_out(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Keep how many rows of each table a slice of a lake lacks, by window."""
+        self._put(_LEFT_OUT, counts)
+
+    def left_out(self, table: str, window: Window) -> int:
+        """Return how many rows of a window a slice of a lake lacks; none of a lake that is whole."""
+        return int(((self._json(_LEFT_OUT) or {}).get(table) or {}).get(str(window), 0))
 
     def put_run(self, run: Mapping[str, Any]) -> None:
         """Keep the record of a run of the scheduled job: `date`, `exit_code`, `verdict`, `started_at`, `ended_at`."""

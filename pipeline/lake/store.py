@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import filecmp
+import hashlib
 import io
 import os
 import posixpath
@@ -93,6 +94,11 @@ class Store:
             except FileNotFoundError:
                 file = None
             yield file
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of a file, None where there is none. Raises LakeError."""
+        with self.reading(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if file else None  # type: ignore[arg-type]
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""

@@ -38,6 +38,18 @@ def cell_of(table: str, instant: int) -> Window:
     return Window(start, start + cell_ns(table))
 
 
+def folder_of(table: str) -> str:
+    """Return the folder of a table in the lake."""
+    return f"{META}/{table}" if schemas.TABLES[table].internal else table
+
+
+def file_of(table: str, cell: Window) -> str:
+    """Return the file that holds a cell of a table."""
+    step = cell_ns(table)
+    part = f"{(cell.start % DAY_NS) // step:02d}" if step < DAY_NS else "day"
+    return f"{folder_of(table)}/date={day_of(cell.start)}/{part}.parquet"
+
+
 class Tables:
     """Reads and writes the lake's tables."""
 
@@ -72,7 +84,7 @@ class Tables:
         """
         changed = 0
         for cell in window.cells(cell_ns(table)):
-            name = self._name(table, cell)
+            name = file_of(table, cell)
             new = rows.filter(_inside(rows, table, cell)) if rows.num_rows else rows
             old = self._load(name, table, None)
             if old.num_rows:
@@ -87,14 +99,14 @@ class Tables:
 
     def part(self, table: str, cell: Window) -> PartWriter:
         """Return what writes a cell's file anew, row group by row group."""
-        return PartWriter(self._store, self._name(table, cell), schemas.TABLES[table].schema)
+        return PartWriter(self._store, file_of(table, cell), schemas.TABLES[table].schema)
 
     def stored(self, table: str, cell: Window) -> Iterator[pa.Table]:
         """Yield what a cell's file holds, a row group at a time, in no order. Raises LakeError."""
-        name, spec = self._name(table, cell), schemas.TABLES[table].schema
+        name, spec = file_of(table, cell), schemas.TABLES[table].schema
         with self._store.reading(name) as file, self._readable(name, table):
             for rows in row_groups(file, spec.names) if file else ():
-                yield rows.select(spec.names).cast(spec)
+                yield _as_now(rows, table, spec)
 
     def chosen(
         self,
@@ -103,14 +115,16 @@ class Tables:
         by: Sequence[str],
         choose: Callable[[pa.Table], pa.Array],
         columns: Sequence[str],
+        coded: Sequence[str] = (),
     ) -> pa.Table:
         """Return some `columns` of the rows of a cell that `choose` picks by others. Raises LakeError.
 
-        In the file's order, row group by row group; of other rows nothing but `by` is read.
+        In the file's order, row group by row group; of other rows nothing but `by` is read. `choose` is given texts of
+        `coded` columns as dictionaries.
         """
-        name, schema = self._name(table, cell), schemas.chosen(table, columns)
+        name, schema = file_of(table, cell), schemas.chosen(table, columns)
         with self._store.reading(name) as file, self._readable(name, table):
-            found = chosen_rows(file, by, choose, columns) if file else ()
+            found = chosen_rows(file, by, choose, columns, coded) if file else ()
             return pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in found)])
 
     def count(self, table: str, window: Window) -> int:
@@ -118,7 +132,7 @@ class Tables:
         return sum(self._count(table, cell) for cell in window.cells(cell_ns(table)))
 
     def _count(self, table: str, cell: Window) -> int:
-        name = self._name(table, cell)
+        name = file_of(table, cell)
         if cell != cell_of(table, cell.start):
             ts = self._load(name, table, list(schemas.TABLES[table].dated_by))
             return int(pc.sum(_inside(ts, table, cell)).as_py() or 0) if ts.num_rows else 0
@@ -127,29 +141,21 @@ class Tables:
 
     def ensure(self, table: str, day: dt.date) -> None:
         """Give a day without rows one empty file with the table's columns, so that every reader finds them."""
-        if not self._store.names(f"{self._folder(table)}/date={day}", ".parquet"):
+        if not self._store.names(f"{folder_of(table)}/date={day}", ".parquet"):
             first = next(Window.of_day(day).cells(cell_ns(table)))
-            self._store.write(self._name(table, first), _parquet(schemas.empty(table)))
+            self._store.write(file_of(table, first), _parquet(schemas.empty(table)))
 
     def days(self, table: str) -> list[dt.date]:
         """List the UTC days that a table has files for."""
-        found = (_DAY.search(n) for n in self._store.names(self._folder(table), ".parquet"))
+        found = (_DAY.search(n) for n in self._store.names(folder_of(table), ".parquet"))
         return sorted({dt.date.fromisoformat(m[1]) for m in found if m})
 
     def _parts(self, table: str, day: dt.date, window: Window) -> list[str]:
-        names = self._store.names(f"{self._folder(table)}/date={day}", ".parquet")
+        names = self._store.names(f"{folder_of(table)}/date={day}", ".parquet")
         if cell_ns(table) == DAY_NS:
             return names
-        wanted = {self._name(table, c) for c in window.cells(cell_ns(table))}
+        wanted = {file_of(table, c) for c in window.cells(cell_ns(table))}
         return [n for n in names if n in wanted]
-
-    def _folder(self, table: str) -> str:
-        return f"{META}/{table}" if schemas.TABLES[table].internal else table
-
-    def _name(self, table: str, cell: Window) -> str:
-        step = cell_ns(table)
-        part = f"{(cell.start % DAY_NS) // step:02d}" if step < DAY_NS else "day"
-        return f"{self._folder(table)}/date={day_of(cell.start)}/{part}.parquet"
 
     def _load(
         self,
@@ -163,14 +169,15 @@ class Tables:
         if data is None:
             return chosen.empty_table()
         with self._readable(name, table):
+            there = set(pq.read_schema(io.BytesIO(data)).names)
             found = pq.read_table(
                 io.BytesIO(data),
-                columns=list(columns) if columns else None,
+                columns=[c for c in chosen.names if c in there],
                 partitioning=None,
                 page_checksum_verification=True,
-                read_dictionary=list(coded),
+                read_dictionary=[c for c in coded if c in there],
             )
-            return found.select(chosen.names).cast(chosen)
+            return _as_now(found, table, chosen)
 
     @contextlib.contextmanager
     def _readable(self, name: str, table: str) -> Iterator[None]:
@@ -180,6 +187,16 @@ class Tables:
             raise LakeError(
                 f"{name} in {self._store.uri} cannot be read as {table}: {e}", "delete that file and pull its day again"
             ) from e
+
+
+def _as_now(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of today: one that a later version added is null. Raises KeyError for any other."""
+    spec = schemas.TABLES[table]
+    old = {*spec.dated_by, *spec.order, *spec.key}
+    for f in schema:
+        if f.name not in rows.column_names and f.name not in old:
+            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _instants(rows: pa.Table, table: str) -> pa.ChunkedArray:

@@ -75,8 +75,8 @@ def bars(
     for i in range(n):
         low = 0
         x = {
-            "x": _ms(frame.day.start + i * step) + _MINUTE_MS,
-            "x2": _ms(frame.day.start + (i + 1) * step) - _MINUTE_MS,
+            "x": ms(frame.day.start + i * step) + _MINUTE_MS,
+            "x2": ms(frame.day.start + (i + 1) * step) - _MINUTE_MS,
         }
         for s in stacks:
             if s.counts[i]:
@@ -84,7 +84,7 @@ def bars(
                 low += s.counts[i]
         most = max(most, low)
     ticks = _ticks(most, height)
-    shown = _rects(data).encode(color=_COLOUR)
+    shown = rects(data).encode(color=_COLOUR)
     return _plot([*_behind(frame, ticks[-1]), shown], title, frame, height, ticks, axis=axis, strong=strong)
 
 
@@ -112,14 +112,14 @@ def durations(
     ticks = _ticks(cap, height)
     top = ticks[-1]
     band = [_hour(s) | {"y": s.low, "y2": min(s.high, top)} for s in spreads]
-    inside = [{"x": _ms(t), "y": v} for t, v in dots if v <= top]
-    over = [{"x": _ms(t), "y": top, "text": duration(v * 60), "v": v} for t, v in dots if v > top]
+    inside = [{"x": ms(t), "y": v} for t, v in dots if v <= top]
+    over = [{"x": ms(t), "y": top, "text": duration(v * 60), "v": v} for t, v in dots if v > top]
     colour = "var(--mark-latency)"
     layers = [
         *_behind(frame, top),
-        _rects(band, color=colour, opacity=0.18),
-        alt.Chart(_data(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x=_X, x2=_X2, y=_Y),
-        alt.Chart(_data(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x=_X, y=_Y),
+        rects(band, color=colour, opacity=0.18),
+        alt.Chart(inline(band)).mark_rule(aria=False, color=colour, strokeWidth=1.5).encode(x=_X, x2=_X2, y=_Y),
+        alt.Chart(inline(inside)).mark_circle(aria=False, color=colour, size=9, opacity=0.8).encode(x=_X, y=_Y),
         *_over(over, frame),
         *(_level(p95, frame, colour) if p95 and p95[0] <= top else []),
     ]
@@ -127,7 +127,7 @@ def durations(
 
 
 def _hour(s: Spread) -> dict[str, int]:
-    return {"x": _ms(s.start), "x2": _ms(s.start) + _HOUR_MS}
+    return {"x": ms(s.start), "x2": ms(s.start) + _HOUR_MS}
 
 
 def _cap(values: Sequence[float]) -> float:
@@ -141,20 +141,20 @@ def _cap(values: Sequence[float]) -> float:
 def _over(data: Sequence[Mapping[str, Any]], frame: Frame) -> list[Any]:
     if not data:
         return []
-    triangles = alt.Chart(_data(data)).mark_point(
+    triangles = alt.Chart(inline(data)).mark_point(
         aria=False, shape="triangle-up", filled=True, color="var(--mark-latency)", size=36, yOffset=3, opacity=1
     )
     longest = max(data, key=lambda d: float(d["v"]))
-    right = longest["x"] < _ms(frame.day.start) + (_ms(frame.day.end) - _ms(frame.day.start)) // 4
-    text = _words([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
+    right = longest["x"] < ms(frame.day.start) + (ms(frame.day.end) - ms(frame.day.start)) // 4
+    text = written([longest], align="left" if right else "right", dx=7 if right else -7, dy=5)
     return [triangles.encode(x=_X, y=_Y), text]
 
 
 def _level(p95: tuple[float, str], frame: Frame, colour: str) -> list[Any]:
     value, label = p95
-    data = [{"x": _ms(frame.day.start), "x2": _ms(frame.day.end), "y": value, "text": visible(label)}]
-    rule = alt.Chart(_data(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x=_X, x2=_X2, y=_Y)
-    return [rule, _words(data, colour="var(--link)", align="left", dx=2, dy=-7)]
+    data = [{"x": ms(frame.day.start), "x2": ms(frame.day.end), "y": value, "text": visible(label)}]
+    rule = alt.Chart(inline(data)).mark_rule(aria=False, color=colour, strokeDash=[4, 3]).encode(x=_X, x2=_X2, y=_Y)
+    return [rule, written(data, colour="var(--link)", align="left", dx=2, dy=-7)]
 
 
 def lanes(rows: Sequence[Lane], frame: Frame) -> Any:
@@ -172,9 +172,9 @@ def lanes(rows: Sequence[Lane], frame: Frame) -> Any:
         "head": {"align": "left", "dx": 2, "colour": "var(--muted)"},
     }
     layers = [_boxes(style, found) for style, found in boxes.items()]
-    layers += [_words(found, **looks[place]) for place, found in texts.items()]
+    layers += [written(found, **looks[place]) for place, found in texts.items()]
     scale = alt.Scale(domain=[0, max(y, 1)], reverse=True, nice=False, zero=False)
-    return _whole(layers, frame, max(y, 1), alt.Y("y:Q", scale=scale, axis=None), top=2, bottom=4)
+    return laid_out(layers, frame, max(y, 1), alt.Y("y:Q", scale=scale, axis=None), top=2, bottom=4)
 
 
 def _lane(
@@ -191,45 +191,43 @@ def _lane(
     spans = [(a, max(b, round(a + 4 * px))) for a, b in spans]
     first, last = min(a for a, _ in spans), max(b for _, b in spans)
     label = _cut(visible(lane.label), frame.width - 8)
-    room, kept = round((_width(label) + 8) * px), round((_width(head) + 10) * px) if head else 0
+    room, kept = round((text_width(label) + 8) * px), round((text_width(head) + 10) * px) if head else 0
     beside = "after" if last + room <= day.end else "before" if first - room - kept >= day.start else ""
     if head and (first - kept < day.start or not beside):
-        texts.setdefault("head", []).append({"x": _ms(day.start), "y": y + _LANE / 2, "text": head})
+        texts.setdefault("head", []).append({"x": ms(day.start), "y": y + _LANE / 2, "text": head})
         y, head = y + _LANE - 2, ""
     if not beside:
         # the margin left of the plot is free here
         x = max(day.start - round((_LEFT - 4) * px), min(first, day.end - room))
-        texts.setdefault("after", []).append({"x": _ms(x), "y": y + _LANE / 2, "text": label})
+        texts.setdefault("after", []).append({"x": ms(x), "y": y + _LANE / 2, "text": label})
         y += _LANE - 3
     middle = y + _LANE / 2
     if head:
-        texts.setdefault("head", []).append({"x": _ms(day.start), "y": middle, "text": head})
+        texts.setdefault("head", []).append({"x": ms(day.start), "y": middle, "text": head})
     if beside:
-        texts.setdefault(beside, []).append(
-            {"x": _ms(last if beside == "after" else first), "y": middle, "text": label}
-        )
+        texts.setdefault(beside, []).append({"x": ms(last if beside == "after" else first), "y": middle, "text": label})
     for (a, b), (_, style) in zip(spans, lane.bars, strict=True):
-        box = {"x": _ms(a), "x2": _ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
+        box = {"x": ms(a), "x2": ms(b), "y": middle - _BAR / 2, "y2": middle + _BAR / 2, "c": lane.colour}
         boxes.setdefault(style, []).append(box)
     return y + _LANE
 
 
-def _width(text: str) -> float:
+def text_width(text: str) -> float:
     """Return about how many pixels a text of the charts takes."""
     return sum(_CAPITAL if c.isupper() else _NARROW if c in " .,:;|il!()'-" else _LETTER for c in text)
 
 
 def _cut(text: str, width: float) -> str:
-    while _width(text) > width and len(text) > 1:
+    while text_width(text) > width and len(text) > 1:
         text = text[:-2] + "…"
     return text
 
 
 def _boxes(style: str, data: Sequence[Mapping[str, Any]]) -> Any:
     if style == "solid":
-        return _rects(data, cornerRadius=1.5).encode(color=_COLOUR)
+        return rects(data, cornerRadius=1.5).encode(color=_COLOUR)
     dash = {"strokeDash": [3, 2]} if style == "dashed" else {}
-    mark = _rects(data, filled=False, strokeWidth=1.4, cornerRadius=2, **dash)
+    mark = rects(data, filled=False, strokeWidth=1.4, cornerRadius=2, **dash)
     return mark.encode(stroke=_STROKE)
 
 
@@ -238,16 +236,16 @@ def _behind(frame: Frame, top: float) -> list[Any]:
     day, layers = frame.day, []
     spans = [(w, c) for b, c in frame.bands if (w := b.intersect(day))]
     if spans:
-        data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top, "c": c} for w, c in spans]
-        layers.append(_rects(data, opacity=0.16).encode(color=_COLOUR))
+        data = [{"x": ms(w.start), "x2": ms(w.end), "y": 0, "y2": top, "c": c} for w, c in spans]
+        layers.append(rects(data, opacity=0.16).encode(color=_COLOUR))
     holes = [w for g in frame.gaps if (w := g.intersect(day))]
     if holes:
-        data = [{"x": _ms(w.start), "x2": _ms(w.end), "y": 0, "y2": top} for w in holes]
-        layers.append(_rects(data, color="var(--grey-ground)", stroke="var(--grey)", strokeDash=[3, 3], opacity=1))
+        data = [{"x": ms(w.start), "x2": ms(w.end), "y": 0, "y2": top} for w in holes]
+        layers.append(rects(data, color="var(--grey-ground)", stroke="var(--grey)", strokeDash=[3, 3], opacity=1))
         said = visible(frame.no_data)
-        wide = [w for w in holes if w.length / day.length * frame.inner > _width(said) + 4]
-        middle = [{"x": (_ms(w.start) + _ms(w.end)) // 2, "y": top / 2, "text": said} for w in wide]
-        layers += [_words(middle, align="center", fontWeight="bold")] if middle else []
+        wide = [w for w in holes if w.length / day.length * frame.inner > text_width(said) + 4]
+        middle = [{"x": (ms(w.start) + ms(w.end)) // 2, "y": top / 2, "text": said} for w in wide]
+        layers += [written(middle, align="center", fontWeight="bold")] if middle else []
     return layers
 
 
@@ -282,17 +280,17 @@ def _plot(
         color="var(--ink)",
         offset=2,
     )
-    return _whole(
+    return laid_out(
         layers, frame, height, y, top=_TITLE, bottom=_TICKS if axis else 6, axis=_hours(frame, shown=axis)
     ).properties(title=head)
 
 
-def _whole(
+def laid_out(
     layers: Sequence[Any], frame: Frame, height: float, y: alt.Y, *, top: int, bottom: int, axis: alt.Axis | None = None
 ) -> Any:
     """Join layers on shared scales in a frame of fixed size, so that plots stand exactly under each other."""
-    scale = alt.Scale(type="utc", domain=[_ms(frame.day.start), _ms(frame.day.end)], nice=False)
-    bare = _rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2=_X2, y=y, y2=_Y2)
+    scale = alt.Scale(type="utc", domain=[ms(frame.day.start), ms(frame.day.end)], nice=False)
+    bare = rects([]).encode(x=alt.X("x:T", scale=scale, axis=axis), x2=_X2, y=y, y2=_Y2)
     plain: dict[str, Any] = {"view": {"stroke": None}, "font": "inherit", "background": "transparent"}
     axes = {"labelColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
     return (
@@ -309,7 +307,7 @@ def _whole(
 
 def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
     hours = 3 if frame.width > NARROW else 6
-    ticks = [_ms(frame.day.start) + h * _HOUR_MS for h in range(0, frame.day.length // (3600 * NS) + 1, hours)]
+    ticks = [ms(frame.day.start) + h * _HOUR_MS for h in range(0, frame.day.length // (3600 * NS) + 1, hours)]
     return alt.Axis(
         values=ticks,
         tickCount=len(ticks),
@@ -325,12 +323,14 @@ def _hours(frame: Frame, *, shown: bool) -> alt.Axis:
     )
 
 
-def _rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
-    return alt.Chart(_data(data)).mark_rect(aria=False, **look).encode(x=_X, x2=_X2, y=_Y, y2=_Y2)
+def rects(data: Sequence[Mapping[str, Any]], **look: Any) -> Any:
+    """Draw boxes from `x` to `x2` (ms), `y` to `y2`."""
+    return alt.Chart(inline(data)).mark_rect(aria=False, **look).encode(x=_X, x2=_X2, y=_Y, y2=_Y2)
 
 
-def _words(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
-    mark = alt.Chart(_data(data)).mark_text(
+def written(data: Sequence[Mapping[str, Any]], *, colour: str = "var(--ink)", **look: Any) -> Any:
+    """Draw words at `x` (ms), `y`."""
+    mark = alt.Chart(inline(data)).mark_text(
         aria=False, baseline="middle", fontSize=11, color=colour, clip=False, **look
     )
     return mark.encode(x=_X, y=_Y, text=_TEXT)
@@ -344,9 +344,11 @@ def _ticks(most: float, height: int) -> list[int]:
     return list(range(0, top + 1, step))
 
 
-def _data(values: Sequence[Mapping[str, Any]]) -> Any:
+def inline(values: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the data of a plot."""
     return alt.InlineData(values=tuple(values))  # Altair copies lists deeply, again and again
 
 
-def _ms(at: int) -> int:
+def ms(at: int) -> int:
+    """Return an instant (ns) as charts take it."""
     return at // 1_000_000

@@ -17,9 +17,12 @@ from pipeline.report.words import Words
 
 _MOST_ROWS = 20  # attempts and alerts that are listed
 _MOST_EVENTS = 25  # rows of a timeline
-_MOST_EXCERPTS, _MOST_LINES = 6, 12
+_MOST_EXCERPTS, _MOST_BLOCKS, _MOST_LINES = 6, 3, 6
 _MOST_CHARACTERS = 1000  # of a sentence of our own
 _MS = 10**6
+_ABOUT = ("kind", "lines", "signature", "alert", "severity", "object", "runs")  # what a row of a timeline may name
+_PLAIN = {"kind", "lines", "severity", "runs"}
+_NAMED = {"replay": "{of}", "alert": "{of}"}  # the summary does not tell their severity
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,9 @@ def _excerpt(told: Told, e: Mapping[str, Any]) -> dict[str, Any]:
     facts = {"signature": told.name(e.get("signature")), "app": told.name(e.get("app"))}
     facts |= {"lines": told.unknown() if lines is None else say(told.words.counted(lines, "line"))}
     facts |= {"first": told.at(e.get("first")), "last": told.at(e.get("last"))}
-    shown = list(e.get("shown") or ())
-    hits = [s for s in shown if s.get("hit")]
-    kept = shown if len(shown) <= _MOST_LINES else [*hits[: _MOST_LINES - 1], *hits[_MOST_LINES - 1 :][-1:]]
-    return {"about": say(told.text("excerpt"), **facts), "fence": md_fence([_line(told, s) for s in kept])}
+    blocks = list(e.get("shown") or ())[:_MOST_BLOCKS]
+    fences = [md_fence([_line(told, s) for s in block[:_MOST_LINES]]) for block in blocks]
+    return {"about": say(told.text("excerpt"), **facts), "fences": fences}
 
 
 def _line(told: Told, s: Mapping[str, Any]) -> str:
@@ -130,7 +132,7 @@ def _examples(told: Told) -> list[dict[str, Any]]:
         first = min(rows, key=lambda f: instant(f.get("first_line_at")) or 0)
         line = {"ts": first.get("first_line_at"), "text": first["example"]}
         about = say(told.text("example"), signatures=names, failures=failures)
-        out.append({"about": about, "fence": md_fence([_line(told, line)])})
+        out.append({"about": about, "fences": [md_fence([_line(told, line)])]})
     return out
 
 
@@ -164,24 +166,43 @@ def _attempt(told: Told, f: Mapping[str, Any]) -> list[Rich]:
 
 
 def timeline(told: Told) -> dict[str, Any] | None:
-    """Return what happened when; the full one is in the report."""
+    """Return what happened when; the full one is in the report's summary."""
     rows = told.rows("timeline")
     if not rows:
         return None
-    t, c = told.words.of("labels"), told.words.of("comment")
-    made = [
-        [
-            told.at(e.get("at")),
-            Rich(()) if e.get("class") is None else told.name(e["class"]),
-            told.words_of(e.get("what")),
-            told.said(None if e.get("times") is None else f"{e['times']:,}"),
-            told.words_of(e.get("source")),
-        ]
-        for e in rows[:_MOST_EVENTS]
+    t, pm = told.words.of("labels"), told.words.of("postmortem")
+    shown = [_entry(told, e) for e in rows if e.get("shown")][:_MOST_EVENTS]
+    title = told.text("timeline").format(rows=told.words.counted(len(rows), "row"))
+    made = table(["UTC", t["class"], pm["what"], pm["times"], t["source"]], [0, 3], shown)
+    return {"title": title, "table": made, "more": _more(told, len(rows) - len(shown))}
+
+
+def _entry(told: Told, e: Mapping[str, Any]) -> list[Rich]:
+    about: Mapping[str, Any] = e.get("about") or {}
+    facts: dict[str, object] = dict.fromkeys(_ABOUT, "–")
+    facts |= {k: v if k in _PLAIN else code(v) for k, v in about.items()}
+    facts["issue"] = code(f"#{told.summary['issue']}")
+    form = told.words.of("entries").get(str(e.get("what")))
+    runs = told.words.of("told_by")["runs"]
+    return [
+        told.at(e.get("at")),
+        told.name(e.get("class")),
+        told.unknown() if form is None else say(form, **facts),
+        told.said(None if e.get("times") is None else f"{e['times']:,}"),
+        say(runs, runs=about.get("runs")) if e.get("source") == "runs" else told_by(told, e.get("source"), e.get("of")),
     ]
-    heads = ["UTC", t["class"], c["what"], c["times"], t["source"]]
-    title = c["timeline"].format(rows=told.words.counted(len(rows), "row"))
-    return {"title": title, "table": table(heads, [0, 3], made), "more": _more(told, len(rows) - _MOST_EVENTS)}
+
+
+def told_by(told: Told, source: str | None, of: str | None) -> Rich:
+    """Say what tells an instant; a comment of a person is not linked: its address came from there."""
+    forms = told.words.of("told_by")
+    if source is None:
+        return told.unknown()
+    if source == "comment":
+        return say(forms["comment"])
+    if of is None:
+        return say(forms.get(f"{source}_unnamed", forms["unnamed"]))
+    return say(_NAMED.get(source) or forms.get(source, "{of}"), of=code(of))
 
 
 def alerts(told: Told) -> dict[str, Any] | None:

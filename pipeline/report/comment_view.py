@@ -21,16 +21,6 @@ from pipeline.report.words import Words
 
 _ALERTS = {"red": "CAUTION", "amber": "WARNING", "green": "TIP", "grey": "NOTE"}
 _MOST_INCIDENTS = 6  # columns, or rows, of incidents
-_TIMES = (
-    "first_error",
-    "threshold_crossed",
-    "alert_firing",
-    "first_mention",
-    "mitigation",
-    "last_error",
-    "first_success",
-    "stable_since",
-)
 
 
 @dataclass(frozen=True)
@@ -193,17 +183,22 @@ def _impact(told: Told) -> Rich:
     words = told.words
     issues, hit, runs = impact.get("issues"), impact.get("runs_hit"), impact.get("runs")
     used, over = impact.get("budget_used_ratio"), impact.get("budget_window")
+    shared = None if hit is None or runs is None else f"{words.share(hit, runs)} {words.noun(runs, 'run of')}"
     figures: dict[str, str | None] = {
-        "runs": None if hit is None or runs is None else f"{words.share(hit, runs)} {words.noun(runs, 'run of')}",
+        "runs": _least(told, shared, sure=not impact.get("unlinked")),
         "issues": None if issues is None else words.counted(len(issues), "issue"),
         "attempts": _number(told, impact.get("failed_attempts"), "attempt"),
-        "time": duration(impact.get("build_s")),
+        "time": _least(told, duration(impact.get("build_s")), sure=not impact.get("untimed")),
         "retries": _number(told, impact.get("retries"), "retry"),
         "budget": None if used is None else percent(used),
     }
     window = told.unknown() if over is None else words.of("windows").get(over, over)
     said = [say(told.text(f"impact_{name}"), n=_strong(told, value), window=window) for name, value in figures.items()]
     return say("{said}.", said=joined(said, ", "))
+
+
+def _least(told: Told, text: str | None, *, sure: bool) -> str | None:
+    return text if text is None or sure else told.words("at_least").format(n=text)
 
 
 def _number(told: Told, n: int | None, noun: str) -> str | None:
@@ -220,24 +215,29 @@ def _key_times(told: Told) -> dict[str, Any] | None:
     cases = found[:_MOST_INCIDENTS]
     if not cases:
         return None
-    names = told.words.of("comment_times")
-    rows = [[say(names[n]), *(_moment(told, case, n) for case in cases)] for n in _TIMES]
+    names, pm = told.words.of("moments"), told.words.of("postmortem")
+    rows = [[say(text), *(_moment(told, case, n) for case in cases)] for n, text in names.items()]
     limit = next((c["mttr_limit_s"] for c in cases if c.get("mttr_limit_s") is not None), None)
     mttr = say("MTTR") if limit is None else say(told.text("mttr_limit"), limit=duration(limit))
     more: Sequence[tuple[Rich, Callable[[Mapping[str, Any]], Rich]]] = [
         (say(told.text("detection")), lambda case: told.said(duration(case.get("detection_delay_s")))),
         (Rich([Span(str(mttr), "strong")]), lambda case: _mttr(told, case)),
-        (say(told.text("page")), lambda case: _page(told, case)),
+        (say(pm["page_due"]), lambda case: _page(told, case)),
         (say(told.text("attempts_runs")), lambda case: _in_runs(told, case.get("failed_attempts"), case.get("runs"))),
     ]
     rows += [[name, *(cell(case) for case in cases)] for name, cell in more]
-    heads = ["", *(str(case.get("class") or told.unknown()) for case in cases)]
+    heads = [pm["key_time"], *(str(case.get("class") or told.unknown()) for case in cases)]
     return _cut(told, table(heads, range(1, len(heads)), rows), len(found))
 
 
 def _moment(told: Told, case: Mapping[str, Any], name: str) -> Rich:
+    """Write an instant, or why it is unknown."""
     moment = (case.get("times") or {}).get(name) or {}
-    return told.unknown(moment.get("why")) if moment.get("at") is None else told.at(moment["at"])
+    if moment.get("at") is not None:
+        return told.at(moment["at"])
+    forms, why = told.words.of("unknown_because"), str(moment.get("why"))
+    form = forms.get(f"{name}/{why}") or forms.get(why)
+    return told.unknown(form and form.format(until=told.at(told.summary.get("confirmed_at"))))
 
 
 def _mttr(told: Told, case: Mapping[str, Any]) -> Rich:
@@ -251,5 +251,6 @@ def _mttr(told: Told, case: Mapping[str, Any]) -> Rich:
 
 
 def _page(told: Told, case: Mapping[str, Any]) -> Rich:
-    page = case.get("page")
-    return told.unknown() if page is None else say(told.words.of("verdicts").get(str(page), str(page)))
+    pm = told.words.of("postmortem")
+    signs = {"matched": f"✓ {pm['page_matched']}", "missed": f"✕ {pm['page_missed']}", None: pm["page_none"]}
+    return say(signs[case["page"]]) if "page" in case and case["page"] in signs else told.unknown()

@@ -20,7 +20,7 @@ _SOURCES = ("loki", "prometheus", "kubernetes", "github")
 
 
 def summary(data: ReportData) -> dict[str, Any]:
-    """Return `summary.json`."""
+    """Return `summary.json` of a day."""
     return {
         "report": "daily",
         "lang": data.words.lang,
@@ -30,11 +30,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "sentence": marked(verdict.sentence(data)),
         "todo": [_todo(t) for t in todo.todo(data)],
         "reasons": [plain(dict(r)) for r in data.reasons],
-        "data": {
-            n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s)
-            for n in dict.fromkeys([*_SOURCES, *(c.source for c in data.coverage)])
-        },
-        "golden": {k: plain(dict(v)) for k, v in data.totals.items()},
+        **common(data),
         "signals": [_signal(data, s) for s in figures.signals(data)],
         "thresholds": [_rule(e) for e in data.expected],
         "history": [plain(dict(h) | {"date": str(h["date"])}) for h in data.history],
@@ -42,20 +38,31 @@ def summary(data: ReportData) -> dict[str, Any]:
         "build_hours": _build_hours(data),
         "stream_lines": stream_lines(data),
         "stream": [_stream(s) for s in streams(data)],
-        "failures": records(data.failures),
-        "incidents": records(data.incidents),
-        "alert_audit": records(data.alert_audit),
-        "shares": records(data.shares),
-        "ledger": records(data.ledger),
         "level_breaches": records(data.level_breaches),
-        "slo": {str(r["slo"]): _objective(r) for r in records(data.slo)},
-        "ambiguous_links": data.ambiguous,
-        "unknown_outcomes": unknown_ends(data),
         "left_out": {
             "attempts": data.left_out[0],
             "incidents": data.left_out[1],
             "entries": [plain(dict(x)) for x in data.exclusions],
         },
+    }
+
+
+def common(data: ReportData) -> dict[str, Any]:
+    """Return the parts that every report has, from `data` on."""
+    return {
+        "data": {
+            n: _joined([c for c in data.coverage if c.source == n], data.max_gap_s)
+            for n in dict.fromkeys([*_SOURCES, *(c.source for c in data.coverage)])
+        },
+        "golden": {k: plain(dict(v)) for k, v in data.totals.items()},
+        "failures": records(data.failures),
+        "incidents": records(data.incidents),
+        "alert_audit": records(data.alert_audit),
+        "shares": records(data.shares),
+        "ledger": records(data.ledger),
+        "slo": {str(r["slo"]): _objective(r) for r in records(data.slo)},
+        "ambiguous_links": data.ambiguous,
+        "unknown_outcomes": unknown_ends(data),
         "inputs": plain(dict(data.inputs)),
         "versions": dict(data.versions),
         "settings": list(data.changed_settings),

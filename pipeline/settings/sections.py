@@ -103,14 +103,21 @@ class Loki(Server):
 class Prometheus(Server):
     """Where job history and alerts come from; `lookback` is how far before a day its jobs are searched for.
 
-    `parameters` go with every query; the defaults are what Thanos needs to give every replica's raw samples or an error,
-    and Prometheus passes over them. `export`: read raw samples by VictoriaMetrics' export. `queue_query` is the PromQL of
-    the runtime's queue, one series, asked for every `queue_step`; empty: there is none.
+    `parameters` go with every query; the defaults are what Thanos (the first three) and VictoriaMetrics need to give every
+    replica's raw samples, the newest too, or an error, and Prometheus passes over them. `export`: read raw samples by
+    VictoriaMetrics' export. `queue_query` is the PromQL of the runtime's queue, one series, asked for every `queue_step`;
+    empty: there is none.
     """
 
     lookback: Seconds = Seconds(6 * 3600.0)
     parameters: Mapping[str, str] = field(
-        default_factory=lambda: {"dedup": "false", "max_source_resolution": "0s", "partial_response": "false"}
+        default_factory=lambda: {
+            "dedup": "false",
+            "max_source_resolution": "0s",
+            "partial_response": "false",
+            "deny_partial_response": "1",
+            "latency_offset": "1ms",  # its counts leave out the last 30 s otherwise, its raw samples do not
+        }
     )
     export: bool = False
     queue_query: str = ""
@@ -168,6 +175,10 @@ class Lake:
     endpoint: Address = _NO_ADDRESS
     region: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.uri.strip():
+            raise ValueError("uri must name a directory, s3://… or gs://…")
+
 
 @dataclass(frozen=True)
 class Redaction:
@@ -221,6 +232,10 @@ class Report:
     lang: str = "en"
     docs_url: Address = _NO_ADDRESS
 
+    def __post_init__(self) -> None:
+        if not self.out.strip():
+            raise ValueError("out must name a directory")
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -243,11 +258,14 @@ class Exclusion:
 
     start: str
     end: str
-    who: str = ""
-    why: str = ""
+    who: str
+    why: str
     confirmed_by: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("who", "why"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is missing")
         for text in (self.start, self.end):
             try:
                 instant_of(text)
@@ -282,6 +300,12 @@ class Settings:
     def flat(self) -> list[tuple[str, Any, str]]:
         """Return (key, value, where from) for every setting, secrets and user info masked, in their order."""
         return [(k, _masked(v), self.origins.get(k, "default")) for k, v in _flatten(self)]
+
+    def stated(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as `load` takes it back in its flags; secrets and headers left out."""
+        usual = dict(_flatten(type(self)()))
+        found = [(k, v) for k, v in _flatten(self) if v != usual[k] and not isinstance(v, Secret | Mapping)]
+        return {k: f"{v:f}s" if isinstance(v, float) else _masked(v) for k, v in found}
 
 
 def parse_duration(text: str) -> Seconds:
@@ -327,12 +351,16 @@ def user_info(url: str) -> tuple[str, str] | None:
 
 
 def _split(url: str, key: str) -> tuple[Address, tuple[str, str] | None]:
-    """Part an address from its user info; what is wrong with it is not quoted, lest it be a password."""
+    """Part an address from its user info; what may be a password is not quoted. An empty one stays. Raises ValueError."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # no number: a password that holds a slash, say
-        if "@" not in parts.path:
-            return Address(without_user_info(url)), user_info(url)
+        sound = "@" not in parts.path
     except ValueError:
-        pass
+        sound = False
+    if sound:
+        address = Address(without_user_info(url))
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError(f"{key} {str(address)!r} is no http(s) address: write http:// or https:// before it")
+        return address, user_info(url)
     raise ValueError(f"{key} is no address (characters such as / in a password are written %2F)") from None

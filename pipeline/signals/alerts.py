@@ -23,6 +23,13 @@ _DOWN_NS = 3600 * NS  # whether an alert went on firing while its server was awa
 _FEW = 2  # distances that say nothing yet of how often rules are evaluated
 _RARELY_NS = 300 * NS  # rules evaluated more rarely than Prometheus looks back would flap anyway
 _BUILTIN = {"alertname", "alertstate", "__name__"}
+_REPLICA = {
+    "instance",
+    "replica",
+    "prometheus",
+    "prometheus_replica",
+    "__replica__",
+}  # who of several evaluated the rule
 _WHOLE: Mapping[str, Sequence[Window]] = {"logs": (), "jobs": (), "alerts": ()}
 
 
@@ -61,7 +68,7 @@ def firing(
     rows = []
     by_labels: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for labels, at in series:
-        own = {k: v for k, v in labels.items() if k not in _BUILTIN and k not in {"instance", "replica", "prometheus"}}
+        own = {k: v for k, v in labels.items() if k not in _BUILTIN | _REPLICA}
         by_labels.setdefault((("alertname", labels["alertname"]), *sorted(own.items())), []).extend(at)
     for key, at in sorted(by_labels.items()):
         name, own = key[0][1], dict(key[1:])

@@ -138,11 +138,12 @@ def finish(rows: pd.DataFrame, kinds: Sequence[JobKind]) -> pd.DataFrame:
     """Fill what the names and the job's own labels say, number the attempts of each name, and give `attempts`' shape."""
     if rows.empty:
         return schemas.empty_frame("attempts")
-    named = {n: kind_of(n, kinds) for n in rows["job_name"].unique()}
+    names = schemas.plain(rows["job_name"])
+    named = {n: kind_of(n, kinds) for n in set(names)}
     missing = [c for c in (*schemas.TABLES["attempts"].columns, "labels") if c not in rows]
     rows = rows.assign(**dict.fromkeys(missing))
-    rows["kind"] = [k[0].kind if (k := named[n]) else None for n in rows["job_name"]]
-    rows["image"] = [k[1].get("image") if (k := named[n]) else None for n in rows["job_name"]]
+    rows["kind"] = [k[0].kind if (k := named[n]) else None for n in names]
+    rows["image"] = [k[1].get("image") if (k := named[n]) else None for n in names]
     rows["run_id"] = [_label(own, RUN_LABELS) for own in rows["labels"]]
     rows["issue"] = [_number(_label(own, ISSUE_LABELS)) for own in rows["labels"]]
     rows["linked_by"] = ["label" if r else None for r in rows["run_id"]]

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schemas
+from pipeline.model import NS
 from pipeline.rules import Phrase
+from pipeline.signals.intervals import uncertainty
 
 FAILED_REASONS = (
     "BackoffLimitExceeded",
@@ -143,11 +146,14 @@ def _another(row: Mapping[str, Any], uid: str | None) -> bool:
 
 
 def _there_until(row: Mapping[str, Any]) -> Any:
-    """Return until when the pod of an attempt may be made: as it starts, before its end, soon after it was last seen."""
+    """Return until when a pod of an attempt may be made: before its end, else soon after its start or as it was last seen.
+
+    Where a retry is a new job (`backoffLimit: 0`) it has one pod; else it has others, while it is there itself.
+    """
     if row["outcome"] in {"succeeded", "failed"}:
         return row["ended_at"]
     started = row.get("started_at")
-    return (started if isinstance(started, pd.Timestamp) else last_known(row)) + _SOON
+    return max(started + _SOON, last_known(row)) if isinstance(started, pd.Timestamp) else last_known(row) + _SOON
 
 
 def _may_end(row: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
@@ -222,10 +228,10 @@ def _failure_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFra
     """
     found = []
     columns = ["line", "msg", "err"]
-    texts = {c: pa.array(lines[c], pa.string(), from_pandas=True) for c in columns}
+    texts = {c: pa.array(schemas.plain(lines[c]), pa.string(), from_pandas=True).dictionary_encode() for c in columns}
     for p in (p for p in phrases if p.id in {"retry", "job_failed"}):
         pattern = re.compile(p.pattern)
-        hits = [pc.fill_null(pc.match_substring_regex(texts[c], p.pattern), fill_value=False) for c in columns]
+        hits = [_found(texts[c], p.pattern) for c in columns]
         some = lines[pc.or_(pc.or_(hits[0], hits[1]), hits[2]).to_numpy(zero_copy_only=False)]
         for r in schemas.rows_of(some[["ts", "job", "namespace", *columns]]):
             hit = next((h for c in columns if isinstance(r[c], str) and (h := pattern.search(r[c]))), None)
@@ -234,6 +240,11 @@ def _failure_lines(lines: pd.DataFrame, phrases: Sequence[Phrase]) -> pd.DataFra
                 found.append((r["ts"], job, r["namespace"], p.id))
     told = pd.DataFrame(found, columns=["ts", "job", "namespace", "phrase"])
     return told.drop_duplicates(["ts", "job", "phrase"]).sort_values(["ts", "job", "phrase"], ignore_index=True)
+
+
+def _found(texts: pa.DictionaryArray, pattern: str) -> pa.Array:
+    """Tell which texts have a pattern; what many lines say is looked at once."""
+    return pc.fill_null(pc.match_substring_regex(texts.dictionary, pattern).take(texts.indices), fill_value=False)
 
 
 def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
@@ -247,11 +258,8 @@ def alive_at(same_name: Sequence[_Row], at: pd.Timestamp) -> _Row | None:
 
 
 def uncertain_s(end: pd.Timestamp, alive: pd.Timestamp) -> float:
-    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`.
-
-    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
-    """
-    return max(0.0, (end - alive.floor("s")).total_seconds())
+    """Return how long before `end` (s) an attempt may have ended that was last seen without an end at `alive`."""
+    return float(uncertainty(np.array([end.value]), np.array([alive.value]))[0] / NS)
 
 
 def _settle(row: _Row, at: pd.Timestamp) -> None:

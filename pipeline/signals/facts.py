@@ -46,11 +46,16 @@ def told(lines: pd.DataFrame, pods: pd.DataFrame, attributes: Sequence[Attribute
     return [*_by_fields(lines, attributes), *_by_labels(pods, attributes), *_by_text(lines, attributes)]
 
 
+def field_hint(attributes: Sequence[Attribute]) -> str | None:
+    """Return an RE2 pattern that finds every line whose fields may tell something, None where no field does."""
+    fields = sorted({f for a in attributes for f in a.fields})
+    return '"(?:' + "|".join(re.escape(f) for f in fields) + ')"' if fields else None
+
+
 def _by_fields(lines: pd.DataFrame, attributes: Sequence[Attribute]) -> Iterator[Told]:
-    fields = {f for a in attributes for f in a.fields}
-    if not fields or lines.empty:
+    hint = field_hint(attributes)
+    if hint is None or lines.empty:
         return
-    hint = '"(?:' + "|".join(re.escape(f) for f in sorted(fields)) + ')"'
     some = lines[(lines["format"] == "json").to_numpy(bool) & _found(lines["line"], hint)]
     for at, text, index, run in _rows(some, "line", "attempt_index", "run_id"):
         try:

@@ -68,9 +68,9 @@ class _Successes:
     def __init__(self, attempts: pd.DataFrame) -> None:
         done = attempts[attempts["outcome"] == "succeeded"].sort_values(["ended_at", "namespace", "job_name"])
         self.ended = nanoseconds(done["ended_at"])
-        self.done = done.reset_index(drop=True)
-        self.by_job = self.done.groupby(["namespace", "job_name"]).indices
-        self.by_run = self.done.groupby(["run_id", "kind"]).indices
+        self.told = [schemas.plain(done[c]) for c in ("ended_at", "job_name", "attempt")]
+        self.by_job = done.groupby(["namespace", "job_name"]).indices
+        self.by_run = done.groupby(["run_id", "kind"]).indices
 
     def after(self, failed: Mapping[str, Any]) -> dict[str, Any]:
         """Return the first later success of the same job name, else of the same run and kind: its end, job and attempt."""
@@ -79,8 +79,7 @@ class _Successes:
         for rows in (r for r in (same_job, same_run) if r is not None):
             first = np.searchsorted(self.ended[rows], failed["ended_at"].value, "right")
             if first < len(rows):
-                by = self.done.iloc[rows[first]]
-                return dict(zip(_RECOVERY, (by["ended_at"], by["job_name"], by["attempt"]), strict=True))
+                return dict(zip(_RECOVERY, (column[rows[first]] for column in self.told), strict=True))
         return dict.fromkeys(_RECOVERY)
 
 

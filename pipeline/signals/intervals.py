@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.model import NS
+
 Instants = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
+_INSTANT, _NAIVE = pd.DatetimeTZDtype("ns", "UTC"), np.dtype("datetime64[ns]")
 Span = tuple[int, int | None]  # half-open, in ns; None: still
 
 
@@ -27,8 +30,9 @@ def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] 
 
 def nanoseconds(instants: pd.Series, missing: int = 0) -> Instants:
     """Return a column of instants as nanoseconds since the epoch, in its order; `missing` stands for unknown ones."""
-    at = pd.to_datetime(instants, utc=True).dt.as_unit("ns")
-    return np.where(at.isna(), missing, at.astype("int64")).astype(np.int64)
+    at = instants if instants.dtype == _INSTANT else pd.to_datetime(instants, utc=True).dt.as_unit("ns")
+    known = at.to_numpy(_NAIVE).view(np.int64)
+    return np.where(known == pd.NaT.value, missing, known)
 
 
 def in_window(events: Instants, at: Instants, window: int) -> Instants:
@@ -84,3 +88,11 @@ def most_alive(start: Instants, end: Instants, windows: np.ndarray[Any, np.dtype
         inside = level[np.searchsorted(when, a, "right") : np.searchsorted(when, b, "left")]
         out[i] = max(int(at_start), int(inside.max()) if len(inside) else 0)
     return out
+
+
+def uncertainty(ends: Instants, alive: Instants) -> Instants:
+    """Return how long before `ends` (ns) attempts may have ended that were last seen without an end at `alive`.
+
+    The API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6.
+    """
+    return np.asarray(np.maximum(0, ends - alive // NS * NS), np.int64)

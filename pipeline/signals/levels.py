@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import schemas
 from pipeline.model import Window
 from pipeline.rules import BUILD_REF, CACHE, Phrase, Signature
+from pipeline.signals.intervals import Flags
 
 TOO_QUIET, TOO_LOUD = "too-quiet", "too-loud"
 _LOW, _HIGH = ("TRACE", "DEBUG", "INFO"), ("WARN", "ERROR", "FATAL")
@@ -31,10 +32,13 @@ def breaches(
     """Return `level_breaches` of a day: a row for each rule, signature or phrase, app and level; the first line quoted."""
     errors = [s.id for s in signatures if s.failure_class in {CACHE, BUILD_REF}]
     error = [next((e for e in errors if e in found), None) for found in lines["signatures"]]
-    mended, broken = _phrase(lines["line"], phrases, _MENDED), _phrase(lines["line"], phrases, _BROKEN)
     low, high = (lines["level"].isin(levels).to_numpy(bool) for levels in (_LOW, _HIGH))
-    quiet = low & np.array([e is not None for e in error], bool) & np.array([m is None for m in mended], bool)
-    loud = high & np.array([m is not None and b is None for m, b in zip(mended, broken, strict=True)], bool)
+    quiet = low & np.array([e is not None for e in error], bool)
+    mended = _phrase(lines["line"], quiet | high, phrases, _MENDED)
+    is_mended = np.array([m is not None for m in mended], bool)
+    broken = _phrase(lines["line"], high & is_mended, phrases, _BROKEN)
+    quiet &= ~is_mended
+    loud = high & is_mended & np.array([b is None for b in broken], bool)
     rows = lines[["ts", "app", "level", "line"]]
     found = pd.concat(
         [
@@ -52,13 +56,14 @@ def breaches(
     return schemas.tidy("level_breaches", out.assign(day=at, example=out["example"].str.slice(0, _SHOWN)))
 
 
-def _phrase(lines: pd.Series, phrases: Sequence[Phrase], ids: Sequence[str]) -> list[str | None]:
-    """Return for each line the first of some phrases that it has."""
-    texts = pa.array(lines.astype(object), pa.string(), from_pandas=True)
+def _phrase(lines: pd.Series, asked: Flags, phrases: Sequence[Phrase], ids: Sequence[str]) -> list[str | None]:
+    """Return for each line that is asked about the first of some phrases that it has, None for the others."""
+    texts = pa.array(lines[asked].astype(object), pa.string(), from_pandas=True)
+    rows = np.flatnonzero(asked)
     out: list[Any] = [None] * len(lines)
     for p in (p for i in ids for p in phrases if p.id == i):
         for n in pc.indices_nonzero(
             pc.fill_null(pc.match_substring_regex(texts, p.pattern), fill_value=False)
         ).to_pylist():
-            out[n] = out[n] or p.id
+            out[rows[n]] = out[rows[n]] or p.id
     return out

@@ -33,11 +33,12 @@ def annotated(
     """
     pages: Mapping[str, AlertRule] = {r.name: r for r in rules if r.severity == PAGE}
     maintenance = [e for e in entries if e.kind == MAINTENANCE]
+    counted = {name: _counted(rule, failures, lines) for name, rule in pages.items() if (audit["alert"] == name).any()}
     rows = []
     for row in schemas.rows_of(audit):
         rule = pages.get(row["alert"])
         if rule is not None:
-            row |= {"silenced": _silenced(row, maintenance), "dedup_key": _key(rule, row, failures, lines)}
+            row |= {"silenced": _silenced(row, maintenance), "dedup_key": _key(rule, row, counted[rule.name])}
         rows.append(row)
     return schemas.tidy("alert_audit", pd.DataFrame(rows)) if rows else audit
 
@@ -56,16 +57,22 @@ def silences(maintenance: Sequence[Exclusion], span: Span) -> bool:
     return end is not None and any(w.covers(Window(start, end)) for w in merge(e.window for e in maintenance))
 
 
-def _key(rule: AlertRule, row: Mapping[str, Any], failures: pd.DataFrame, lines: pd.DataFrame) -> str | None:
+def _counted(rule: AlertRule, failures: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
+    """Return what a rule counts, in time order: `at`, `namespace`, `signatures`, `kind`."""
+    if rule.measure == "signature_lines":
+        mine = lines_of(rule, lines).rename(columns={"ts": "at"})
+    else:
+        mine = failures[failures["kind"].isin(rule.kinds)] if rule.kinds else failures
+        mine = mine.rename(columns={"failed_at": "at"})
+    return mine[["at", "namespace", "signatures", "kind"]].sort_values("at", kind="stable")
+
+
+def _key(rule: AlertRule, row: Mapping[str, Any], counted: pd.DataFrame) -> str | None:
     if pd.isna(row["expected_start"]):
         return None
-    if rule.measure == "signature_lines":
-        counted, at = lines_of(rule, lines), "ts"
-    else:
-        counted, at = failures[failures["kind"].isin(rule.kinds)] if rule.kinds else failures, "failed_at"
     reached = row["expected_start"]
     since = reached - pd.Timedelta(round(rule.window_s * NS), unit="ns")
-    counted = counted[(counted[at] > since) & (counted[at] <= reached)]
+    counted = counted.iloc[slice(*counted["at"].searchsorted([since, reached], "right"))]
     signatures = {s for found in counted["signatures"] for s in found}
     parts = (set(counted["namespace"].dropna()), signatures & set(rule.signatures or signatures))
     return "/".join(",".join(sorted(p)) or _UNKNOWN for p in (*parts, set(counted["kind"].dropna())))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipeline import schemas
 from pipeline.model import NS, Window
 from pipeline.signals import coverage
-from pipeline.signals.intervals import Instants
+from pipeline.signals.intervals import Instants, uncertainty
 
 CODED = ("metric", "namespace", "job_name", "reason")  # columns of which few values are met again and again
 READ = ("ts", *CODED, "value", "labels")
@@ -44,8 +44,7 @@ def from_samples(samples: pa.Table, scrapes: pd.DataFrame, asked: Sequence[Windo
     alive = seen.last_before(end_seen)
     for earlier in (started, seen.created):
         alive = np.where(alive == _NONE, earlier, alive)
-    # the API server cuts instants to the second: an end that it dates 07 may lie after a scrape at 07.6
-    reach = np.maximum(0, end_seen - alive // NS * NS) / NS
+    reach = uncertainty(end_seen, alive) / NS
     exact = completed != _NONE
     rows = pd.DataFrame(
         {

@@ -143,7 +143,7 @@ def _of_attribute(
     if len(known) < _FEWEST or not len(rest):
         return
     unknown = (len(failed) - len(known), len(succeeded) - len(rest))
-    counts = Counter(map(str, known)), Counter(map(str, rest))
+    counts = Counter(map(str, schemas.plain(known))), Counter(map(str, schemas.plain(rest)))
     fitting: dict[tuple[int, str, str], set[str]] = {}
     for value in {*counts[0], *counts[1]}:
         for form in _forms(value) if by_start else [(1, IS, value)]:

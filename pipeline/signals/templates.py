@@ -52,9 +52,9 @@ def of_lines(lines: pd.DataFrame) -> pd.DataFrame:
     spoken = about["msg"].where(about["err"].isna(), about["msg"].fillna("") + ": " + about["err"])
     structured = about["format"].isin(["json", "logfmt"]) & spoken.notna()
     raw = spoken.where(structured, about["line"])
-    texts = pd.Series(
-        masked(raw.astype(object).where(raw.notna(), None).tolist()).to_pylist(), about.index, dtype="str"
-    )
+    codes, distinct = pd.factorize(raw)  # unknown: -1, the last of the masked
+    texts = pd.Series([*masked(schemas.plain(pd.Series(distinct))).to_pylist(), None], dtype="str")
+    texts = texts.take(codes).set_axis(about.index)
     rows = about[["attempt_index", "ts"]].assign(text=texts, example=raw.str.slice(0, _SHOWN))
     rows = rows[rows["text"].fillna("") != ""].sort_values(["ts", "example"], kind="stable")
     return _joined(rows.assign(lines=1, first_at=rows["ts"], last_at=rows["ts"])[_PIECES], ["attempt_index", "text"])

@@ -35,6 +35,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]{1,253}")
 _PLACE = re.compile(r"(?:/repos)?/([^/]+/[^/]+)/(?:issues|pull)/(\d{1,10})(?:$|[#?/])")
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,<]*\brel="?next\b')
 _LARGEST_ISSUE = 10**10
+_MOST_PAGES = 3000  # of a hundred comments each
 _A_WHILE_S = 60.0  # what GitHub asks for where it does not say how long
 
 
@@ -63,13 +64,15 @@ class GitHub:
         params: Mapping[str, str] | None = {"since": since, "sort": "created", "direction": "asc", "per_page": "100"}
         found: dict[str, dict[str, Any]] = {}
         read: set[str] = set()
-        while path and path not in read:
+        while path and path not in read and len(read) < _MOST_PAGES:
             read.add(path)
             items, path = self.door.get(path, params, check=_page, raw_status={401, 403, 404, 410, 429})
             found.update({str(c.get("id")): c for c in items})  # a comment may come on two pages
             params = None
-        if path:
+        if path in read:
             raise SourceError("GitHub's pages lead back to one of them", "check github.api_url")
+        if path:
+            raise SourceError(f"GitHub's pages do not end: {_MOST_PAGES} were read", "check github.api_url")
         return Comments(list(found.values()), len(read))
 
     def login(self) -> str:

@@ -29,6 +29,7 @@ _AGAIN = "record it again"
 UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
 _LARGEST_COUNT = 2**31
 _EVENT_LIFE_NS = 3600 * NS  # the API server's default --event-ttl
+_ASTRAY_NS = 3600 * NS  # so far another machine's clock may be ahead of ours
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Dump:
 
     folder: Path
 
-    def snapshots(self) -> list[Snapshot]:
-        """Read `jobs*.json`. Raises SourceError for a file that is no JSON."""
-        return [snapshot(items, where) for where, items in self._lists("jobs*.json", "Job")]
+    def snapshots(self, now: int) -> list[Snapshot]:
+        """Read `jobs*.json`, none of which was taken after `now`, in ns. Raises SourceError for a file that is no JSON."""
+        return [snapshot(items, where, now=now) for where, items in self._lists("jobs*.json", "Job")]
 
     def events(self) -> list[pa.Table]:
         """Read `events*.json`, a table a file. Raises SourceError."""
@@ -84,6 +85,8 @@ class Dump:
     @staticmethod
     def _text(path: Path) -> str:
         try:
+            if not path.is_file():
+                raise SourceError(f"{path} is no file", "take it away: a pipe or a device might be read for ever")
             raw = path.read_bytes()
         except OSError as e:
             raise SourceError(f"{path} cannot be read: {e.strerror}", "correct its permissions") from e
@@ -116,7 +119,7 @@ class Live:
             for n in self._matching()
             for j in _items(self._ask(["get", "jobs", "-n", n, "-o", "json"]), "Job", _ANSWER)
         ]
-        return [snapshot(found, _ANSWER, self.now)]
+        return [snapshot(found, _ANSWER, now=self.now, taken_at=self.now)]
 
     def events(self) -> list[pa.Table]:
         """Ask for the events of every namespace. Raises SourceError."""
@@ -176,17 +179,19 @@ def _items(text: str, kind: str, where: str) -> list[dict[str, Any]]:
     return [i for i in items if not kind or i.get("kind", kind) == kind]
 
 
-def snapshot(jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs", taken_at: int = 0) -> Snapshot:
+def snapshot(
+    jobs: Iterable[Mapping[str, Any]], where: str = "a list of jobs", *, now: int, taken_at: int = 0
+) -> Snapshot:
     """Turn Job objects into rows of `job_snapshots`, taken at the newest instant in them or at `taken_at` (ns) if later.
 
-    Raises SourceError, naming `where`, for an object that is no Job.
+    An instant after `now` tells nothing of that. Raises SourceError, naming `where`, for an object that is no Job.
     """
     found: list[dict[str, Any]] = []
     newest = taken_at
     for job in jobs:
         try:
             found.append(_job(job))
-            newest = max([newest, *_instants_of(job, found[-1])])
+            newest = max([newest, *(t for t in _instants_of(job, found[-1]) if t <= now + _ASTRAY_NS)])
         except UNREADABLE as e:
             raise SourceError(f"{where} holds a job that cannot be read: {_said(e)}", _AGAIN) from e
     for row in found:
@@ -310,10 +315,10 @@ def _labels(name: str, namespace: str, kinds: Sequence[JobKind]) -> dict[str, st
     return {"namespace": namespace, "app": app} | ({"pod": name} if app != name else {})
 
 
-def event_windows(tables: Iterable[pa.Table]) -> list[Window]:
-    """Return what lists of events cover: an hour before the newest of each."""
-    newest = [max(t["ts"].cast(pa.int64()).to_pylist()) for t in tables if t.num_rows]
-    return [events_known_at(n) for n in newest]
+def event_windows(tables: Iterable[pa.Table], now: int) -> list[Window]:
+    """Return what lists of events cover: an hour before the newest of each that is not dated after `now`, in ns."""
+    told = [[t for t in table["ts"].cast(pa.int64()).to_pylist() if t <= now + _ASTRAY_NS] for table in tables]
+    return [events_known_at(max(instants)) for instants in told if instants]
 
 
 def events_known_at(instant: int) -> Window:

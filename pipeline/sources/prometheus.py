@@ -27,7 +27,7 @@ SLICE_NS = 6 * 3600 * NS
 _SMALLEST_NS = 60 * NS
 _SMALLEST_IF_SLOW_NS = 2700 * NS  # what takes longer for so little is the server's trouble, not the question's size
 _RAW = {400, 422, 503}  # what Prometheus says in JSON with these tells whether a smaller question would do
-_TOO_LARGE = re.compile("too many samples|exceed")
+_TOO_LARGE = re.compile("too many samples|exceed|cannot select more than|not enough memory")
 _METRICS = {"kube_job_failed": "failed_condition", "kube_job_status_failed": "failed_pods"}
 _ROUNDS = (
     3  # that a question is asked: an answer which lacks something twice in a row is the most that is reckoned with
@@ -37,12 +37,16 @@ _ANSWER_EARLIER_S = 5.0  # the server gives up before we do, so that it can say 
 
 @dataclass(frozen=True)
 class Series:
-    """One series of one answer: labels, instants in ms, values; how many samples are histograms, which have no value."""
+    """One series of one answer: labels, instants in ms, values; how many samples are histograms, which have no value.
+
+    `unnumbered` samples are no numbers and left out. VictoriaMetrics shows its stale markers so, and does not count them.
+    """
 
     labels: Mapping[str, str]
     at: np.ndarray[Any, np.dtype[np.int64]]
     values: np.ndarray[Any, np.dtype[np.float64]]
     histograms: int = 0
+    unnumbered: int = 0
 
 
 class Question(NamedTuple):
@@ -93,7 +97,7 @@ class Prometheus:
             exported = self.export and form is _SAMPLES
             found = self._vouched(
                 lambda: self._exported(question, first, last) if exported else self._ask(text, last, *form),
-                lambda found: sum(len(s.at) + s.histograms for s in found),
+                _sizes,
                 lambda: self._ask(counted, last, "vector", _total),
             )
         except TooLarge as e:
@@ -111,21 +115,27 @@ class Prometheus:
         """Return the label sets that an instant query gives. Raises SourceError."""
         return self._vouched(
             lambda: self._ask(question.text, at // _MS, "vector", lambda result: [dict(s["metric"]) for s in result]),
-            len,
+            lambda found: (len(found),),
             lambda: self._ask(question.counted, at // _MS, "vector", _total),
         )
 
-    def _vouched(self, ask: Callable[[], list[T]], size: Callable[[list[T]], int], count: Callable[[], int]) -> list[T]:
-        """Ask until an answer holds as much as is counted. Of two answers the fuller one is nearer to the truth."""
+    def _vouched(
+        self, ask: Callable[[], list[T]], sizes: Callable[[list[T]], tuple[int, ...]], count: Callable[[], int]
+    ) -> list[T]:
+        """Ask until an answer holds as much as is counted. Of two answers the fuller one is nearer to the truth.
+
+        `sizes` are what an answer's count may be, the largest first.
+        """
         found: list[T] = []
         counted = 0
         for _ in range(_ROUNDS):
-            found, counted = max(found, ask(), key=size), max(counted, count())
-            if size(found) == counted:
+            found, counted = max(found, ask(), key=sizes), max(counted, count())
+            if counted in sizes(found):
                 return found
-        if size(found) < counted:
+        size = sizes(found)[0]
+        if size < counted:
             raise SourceError(
-                f"Prometheus gives {size(found)} of the {counted} that it counts",
+                f"Prometheus gives {size} of the {counted} that it counts",
                 "ask its operator what stands between us and it; the next run asks again",
             )
         return found
@@ -141,7 +151,8 @@ class Prometheus:
         """Read a selector's raw samples of `[first, last]` as JSON lines, one a series and block of it."""
         selector = question.text.strip().removesuffix("[${range}]")
         ends = {k: f"{ms // 1000}.{ms % 1000:03d}" for k, ms in (("start", first_ms), ("end", last_ms))}
-        return self.door.post("/api/v1/export", {"match[]": selector, **ends}, check=_export, raw_status=_RAW)
+        form = {"match[]": selector, **ends, **self.parameters}
+        return self.door.post("/api/v1/export", form, check=_export, raw_status=_RAW)
 
     def version(self) -> str:
         """Return the server's version, empty where it does not tell. Raises SourceError where nobody answers."""
@@ -247,7 +258,9 @@ def _matrix(result: list[Any]) -> list[Series]:
         # instants are floats with three decimals: whole milliseconds first, or they are off by nanoseconds
         at = np.rint(np.array([p[0] for p in pairs], dtype=np.float64) * 1000).astype(np.int64)
         values = np.array([p[1] for p in pairs], dtype=np.float64)
-        out.append(Series(dict(s["metric"]), at, values, len(s.get("histograms", []))))
+        known = ~np.isnan(values)
+        unnumbered = len(values) - int(known.sum())
+        out.append(Series(dict(s["metric"]), at[known], values[known], len(s.get("histograms", [])), unnumbered))
     return out
 
 
@@ -275,6 +288,12 @@ def _vector(result: list[Any]) -> list[Series]:
 _SAMPLES, _LAST = _Form("matrix", _matrix), _Form("vector", _vector)
 
 
+def _sizes(found: list[Series]) -> tuple[int, int]:
+    """Return how many samples an answer holds, and how many where those that are no numbers are not counted."""
+    numbers = sum(len(s.at) + s.histograms for s in found)
+    return numbers + sum(s.unnumbered for s in found), numbers
+
+
 def _total(result: list[Any]) -> int:
     return sum(int(float(sample["value"][1])) for sample in result)
 
@@ -294,6 +313,10 @@ def _read(reply: Reply, kind: str, read: Callable[[list[Any]], T]) -> T:
                 f"Prometheus warns that its answer may not be whole: {said}",
                 "ask the operator of this Prometheus; for Thanos set partial_response off",
             )
+        if answer.get("isPartial"):
+            raise Transient(
+                "VictoriaMetrics says that its answer is not whole", "ask its operator which vmstorage is away"
+            )
         if answer["data"]["resultType"] != kind:
             raise Transient(f"the answer is no {kind}", fix)
         return read(answer["data"]["result"])
@@ -308,11 +331,13 @@ def _refused(reply: Reply) -> SourceError:
     except Transient:
         answer = None  # while it starts, Prometheus says so in plain text
     answer = answer if isinstance(answer, dict) else {}
-    said = " ".join(str(answer.get("error", "")).split())[:300] or reply.text()
+    whole = " ".join(str(answer.get("error", "")).split())
+    said = whole[:300] or reply.text()
     if answer.get("errorType") == "timeout":
         fix = "ask its operator for a longer query.timeout"
         return TooSlow(f"Prometheus did not answer in its own time: {said}", fix)
-    if _TOO_LARGE.search(said):
+    # VictoriaMetrics repeats the whole selector first, and says it of an export in plain text
+    if _TOO_LARGE.search(whole or reply.body.decode("utf-8", "replace")):
         return TooLarge(f"Prometheus refused the query: {said}", "ask its operator for a larger query.max-samples")
     if reply.status == 503:  # noqa: PLR2004 - HTTP's Service Unavailable
         return Transient(f"HTTP {reply.status}: {said}", retry_after_s=retry_after_s(reply.headers))

@@ -15,13 +15,13 @@ from pipeline.model import DAY_NS, NS, Window, merge
 from pipeline.signals import facts, shared, templates
 from pipeline.signals.intervals import nanoseconds
 from pipeline.steps.context import Context, ns
-from pipeline.steps.told import by_hour
+from pipeline.steps.told import WHENCE, Told, by_hour
 
 _HOUR_NS = DAY_NS // 24
 _BEFORE_NS = _HOUR_NS  # how long before an attempt its run may say what it will use
 _AFTER_NS = 60 * NS  # how long after its end lines still are about it (contract, Failures)
 _SAID = ["ts", "namespace", "msg", "run_id", "job_name", "err", "line", "format"]
-_WHENCE = ["app", "pod", "container", "labels", "metadata"]
+_CODED = ("namespace", "run_id", "job_name", "format")
 _ONE = ["namespace", "job_name", "attempt"]
 
 
@@ -50,6 +50,7 @@ class _Read:
 
 def compare(
     ctx: Context,
+    told: Told,
     day: Window,
     attempts: pd.DataFrame,
     lines: pd.DataFrame,
@@ -61,9 +62,8 @@ def compare(
     `lines` are those that tell something (`telling`), with which of `attempts` they are about. An attempt's own
     lines are read of some attempts a kind only (`compare.attempts`); of the others it is not known what they say.
     """
-    ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]
-    ended = ended[ended["kind"].isin(ctx.catalogue.golden_kinds())]
-    read = _read(ctx, _some(ended, ctx.settings.compare.attempts), attempts, lines)
+    ended = _ended(ctx, day, attempts)
+    read = _read(ctx, told, day, attempts, lines)
     pieces = templates.of_lines(read.lines)
     written = templates.of_successes(pieces, read.kinds("succeeded"), day)
     signed = templates.of_signatures(lines[_inside(lines["ts"], day)], failures)
@@ -107,6 +107,11 @@ def _inside(instants: pd.Series, day: Window) -> pd.Series:
     return (instants >= pd.Timestamp(day.start, tz="UTC")) & (instants < pd.Timestamp(day.end, tz="UTC"))
 
 
+def _ended(ctx: Context, day: Window, attempts: pd.DataFrame) -> pd.DataFrame:
+    ended = attempts[_inside(attempts["ended_at"], day) & attempts["outcome"].isin(["failed", "succeeded"])]
+    return ended[ended["kind"].isin(ctx.catalogue.golden_kinds())]
+
+
 def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
     """Return at most so many attempts of each kind and outcome, drawn by what they are: the same ones each time."""
     keys = zip(attempts["namespace"], attempts["job_name"], nanoseconds(attempts["created_at"]), strict=True)
@@ -115,27 +120,53 @@ def _some(attempts: pd.DataFrame, most: int) -> pd.DataFrame:
     return attempts.loc[order].groupby(["kind", "outcome"]).head(most)
 
 
-def _read(ctx: Context, some: pd.DataFrame, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
-    """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
+def compared(ctx: Context, day: Window, attempts: pd.DataFrame) -> tuple[pd.DataFrame, pa.Array, pa.Array]:
+    """Return the attempts of a day whose own lines are read, their jobs and their runs."""
+    ended = _ended(ctx, day, attempts)
+    some = _some(ended, ctx.settings.compare.attempts)
     jobs, runs = (pa.array(some[c].dropna().unique(), pa.string()) for c in ("job_name", "run_id"))
+    return some, jobs, runs
+
+
+def _read(ctx: Context, told: Told, day: Window, attempts: pd.DataFrame, lines: pd.DataFrame) -> _Read:
+    """Read the lines of some attempts' jobs and runs; those of `lines` that only name a job in their text stand beside."""
+    some, jobs, runs = compared(ctx, day, attempts)
+    by = ("job_name", "run_id")
+    hint = facts.field_hint(ctx.catalogue.attributes)
 
     def own_lines(logs: pa.Table) -> pa.Array:
-        job, run = logs["job_name"], logs["run_id"]
-        mine = pc.or_(pc.is_in(job, jobs), pc.and_(pc.is_null(job), pc.is_in(run, runs)))
-        return pc.indices_nonzero(mine)
+        job, run = (logs[c] for c in by)
+        return pc.indices_nonzero(pc.or_(_among(job, jobs), pc.and_(pc.is_null(job), _among(run, runs))))
 
-    columns = [*_SAID, *_WHENCE]
-    hours = [hour for alive in _alive(some) for hour in alive.cells(_HOUR_NS)]
-    found = by_hour(hours, lambda h: ctx.tables.chosen("logs", h, ("job_name", "run_id"), own_lines, columns))
-    rows = pa.concat_tables([schemas.empty("logs").select(columns), *found])
-    own = schemas.to_frame(rows.select(_SAID))
-    alive = attempts[attempts["created_at"].notna()]
-    own["attempt_index"] = correlate.attempt_of_line(own.assign(job=own["job_name"]), alive)
+    def of_hour(hour: Window) -> pa.Table:
+        rows = ctx.tables.chosen("logs", hour, by, own_lines, _SAID, coded=_CODED)
+        named = pc.is_valid(rows["job_name"])  # what only names a run tells nothing but by fields
+        return rows.filter(pc.or_(named, pc.match_substring_regex(rows["line"], hint)) if hint else named)
+
+    alive = _alive(some)
+    found = by_hour([hour for window in alive for hour in window.cells(_HOUR_NS)], of_hour)
+    own = schemas.to_frame(pa.concat_tables([schemas.empty("logs").select(_SAID), *found]))
+    begun = attempts[attempts["created_at"].notna()]
+    own["attempt_index"] = correlate.attempt_of_line(own.assign(job=own["job_name"]), begun)
     named = lines[lines["job_name"].isna() & lines["attempt_index"].isin(some.index)]
-    first = _first_of_pods(rows, [a for kind in ctx.catalogue.job_kinds for a in kind.apps])
-    pods = schemas.to_frame(rows.select(["ts", "labels", "metadata"]).take(pa.array(first, pa.int64())))
-    pods["attempt_index"] = own["attempt_index"].iloc[first].array
+    apps = [a for kind in ctx.catalogue.job_kinds for a in kind.apps]
+    pods = _pods(pa.concat_tables([schemas.empty("logs").select(WHENCE), *map(told.pods, alive)]), jobs, apps)
+    pods["attempt_index"] = correlate.attempt_of_line(pods.assign(job=pods["job_name"]), begun)
     return _Read(some, pd.concat([own, named[own.columns]], ignore_index=True), pods)
+
+
+def _among(texts: pa.ChunkedArray, some: pa.Array) -> pa.ChunkedArray:
+    """Tell which of some texts, as dictionaries, are among others."""
+    found = (pc.fill_null(pc.is_in(c.dictionary, some).take(c.indices), fill_value=False) for c in texts.chunks)
+    return pa.chunked_array(found, pa.bool_())
+
+
+def _pods(first: pa.Table, jobs: pa.Array, apps: list[str]) -> pd.DataFrame:
+    """Return of the first lines of each hour the first that a job's own container wrote."""
+    own = first.filter(pc.and_(pc.is_in(first["job_name"], jobs), pc.is_in(first["app"], pa.array(apps, pa.string()))))
+    pods = schemas.to_frame(own)
+    least = pods.groupby(["job_name", "pod", "container"], dropna=False)["ts"].transform("min")
+    return pods[pods["ts"] == least].reset_index(drop=True)
 
 
 def _alive(attempts: pd.DataFrame) -> list[Window]:
@@ -143,11 +174,3 @@ def _alive(attempts: pd.DataFrame) -> list[Window]:
     made, over = (nanoseconds(attempts[c]) for c in ("created_at", "ended_at"))
     spans = zip(made - _BEFORE_NS, over + _AFTER_NS, strict=True)
     return merge(Window(int(a) // _HOUR_NS * _HOUR_NS, -(-int(b) // _HOUR_NS) * _HOUR_NS) for a, b in spans)
-
-
-def _first_of_pods(rows: pa.Table, apps: list[str]) -> list[int]:
-    """Return which rows are the first that a job's own container wrote."""
-    whose = ["job_name", "pod", "container"]
-    numbered = rows.select(whose).append_column("i", pa.array(range(rows.num_rows), pa.int64()))
-    own = numbered.filter(pc.is_in(rows["app"], pa.array(apps, pa.string())))
-    return sorted(own.group_by(whose).aggregate([("i", "min")])["i_min"].to_pylist())

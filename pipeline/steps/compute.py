@@ -17,6 +17,7 @@ from pipeline.errors import LakeError
 from pipeline.lake.tables import union
 from pipeline.model import DAY_NS, Coverage, PullRecord, Window, day_of, merge
 from pipeline.rules import kind_of
+from pipeline.schemas import plain
 from pipeline.signals import alerts as alert_audit
 from pipeline.signals import attempts as lives
 from pipeline.signals import coverage, failures, golden, incidents, levels, listings, pages, scraped, slo
@@ -87,7 +88,8 @@ def _rows(ctx: Context, c: Coverage, day: Window) -> int:
     if c.what == "jobs" and c.source == "kubernetes":
         shown = ctx.tables.read("job_snapshots", day, ["uid"])["uid"]
         return int(pc.count_distinct(shown).as_py())
-    return int(ctx.tables.read(_ROWS[c.what], day, [schemas.TABLES[_ROWS[c.what]].dated_by[0]]).num_rows)
+    table = _ROWS[c.what]
+    return ctx.tables.count(table, day) + ctx.records.left_out(table, day)
 
 
 def compute(ctx: Context, date: dt.date) -> Day:
@@ -99,7 +101,7 @@ def compute(ctx: Context, date: dt.date) -> Day:
     day = ctx.check_day(date)
     if not any(ctx.records.of(w, day) for w in WHAT):
         raise LakeError(f"nothing of {date} was ever pulled", f"run: aislot pull --date {date}")
-    told = Told(ctx)
+    told = Told(ctx, keep=True)
     computed = set(ctx.tables.days("golden"))
     window = Window(day.start - (_WINDOW_DAYS - 1) * DAY_NS, day.end)
     for earlier in sorted(_pulled_days(ctx, window) - computed - {date}):
@@ -181,7 +183,7 @@ def _derive(ctx: Context, told: Told, date: dt.date) -> Day:
     promised = promises.with_commands(ctx, objectives.table, date)
     begun = cases[cases["started_at"] < _at(day.end)]
     touched = begun[~(begun["ended_at"] <= _at(day.start))]
-    compared = compare(ctx, day, every, lines, found, cases)
+    compared = compare(ctx, told, day, every, lines, found, cases)
     over = begun["ended_at"] + pd.Timedelta(seconds=watch.length_s)
     queue = read("queue_samples", day) if any("queue" in c.proof for c in known) else None
     return Day(
@@ -236,8 +238,9 @@ def log_lines(ctx: Context, window: Window, attempts: pd.DataFrame) -> pd.DataFr
 def _lines(ctx: Context, told: Told, window: Window, attempts: pd.DataFrame) -> pd.DataFrame:
     rules = ctx.catalogue
     lines = schemas.to_frame(told.lines(window))
-    lines["job"] = correlate.job_of_line(lines, attempts["job_name"].dropna().unique(), rules.job_kinds)
-    kinds = {j: k[0].kind for j in lines["job"].dropna().unique() if (k := kind_of(j, rules.job_kinds))}
+    lines["job"] = correlate.job_of_line(lines, plain(attempts["job_name"].dropna().drop_duplicates()), rules.job_kinds)
+    jobs = plain(lines["job"].dropna().drop_duplicates())
+    kinds = {j: k[0].kind for j in jobs if (k := kind_of(j, rules.job_kinds))}
     lines["kind"] = lines["job"].map(kinds).astype("str")
     lines["attempt_index"] = correlate.attempt_of_line(lines, attempts[attempts["created_at"].notna()])
     return lines

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import catalog, engine
 from pipeline import settings as config
@@ -19,7 +20,9 @@ from pipeline.lake.tables import Tables
 from pipeline.model import NS, Window, day_of
 from pipeline.redact import Redactor
 from pipeline.rules import Catalogue
-from pipeline.sources.http import Door, Endpoint, Policy
+
+if TYPE_CHECKING:
+    from pipeline.sources.http import Door, Endpoint, Policy
 
 _LOCK_WAIT_S = 600.0
 Say = Callable[[str], None]
@@ -58,23 +61,31 @@ class Context:
 
     def loki(self) -> Door:
         """Return the door to Loki."""
+        from pipeline.sources.http import Door
+
         server = self.settings.loki
         return Door("loki", endpoint(server, "loki"), self._policy(server.timeout), retries=self.retries)
 
     def prometheus(self) -> Door:
         """Return the door to Prometheus."""
+        from pipeline.sources.http import Door
+
         server = self.settings.prometheus
         where = endpoint(server, "prometheus")
         return Door("prometheus", where, self._policy(server.timeout), retries=self.retries)
 
     def alertmanager(self) -> Door:
         """Return the door to Alertmanager."""
+        from pipeline.sources.http import Door
+
         server = self.settings.alertmanager
         where = endpoint(server, "alertmanager")
         return Door("alertmanager", where, self._policy(server.timeout), retries=self.retries)
 
     def github(self) -> Door:
         """Return the door to GitHub."""
+        from pipeline.sources.http import Door, Endpoint
+
         server = self.settings.github
         token = server.token or _from_file(server.token_file, "github.token_file")
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
@@ -108,6 +119,8 @@ class Context:
         return Window.of_day(day)
 
     def _policy(self, timeout_s: float) -> Policy:
+        from pipeline.sources.http import Policy
+
         return Policy(timeout_s=timeout_s, remaining_s=self.remaining_s)
 
 
@@ -135,8 +148,8 @@ def open_context(
 
 def endpoint(server: config.Server, name: str) -> Endpoint:
     """Turn a server's settings into where and how it is asked. Raises UsageError."""
-    if not server.url.startswith(("http://", "https://")):
-        raise UsageError(f"{name}.url {config.without_user_info(server.url)!r} is no http(s) address", "correct it")
+    from pipeline.sources.http import Endpoint
+
     headers: dict[str, str] = dict(server.headers)
     if server.tenant:
         if not _TENANT.fullmatch(server.tenant):

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.lake.parts import PartWriter
-from pipeline.lake.tables import Tables, cell_of
+from pipeline.lake.tables import cell_of
 from pipeline.model import Window
 from pipeline.redact import Redactor
 from pipeline.sources.loki.answers import Int64s
 from pipeline.sources.loki.client import STEP_NS
+from pipeline.steps.context import Context
+from pipeline.steps.told import Listener
 
 Bools = npt.NDArray[np.bool_]
 _TEXTS = ("line", "msg", "err", "labels", "metadata", "namespace", "app", "pod", "container", "run_id", "job_name")
@@ -49,20 +51,21 @@ class LogCell:
     through it, where they were written under other rules.
     """
 
-    def __init__(self, tables: Tables, window: Window, asked: Asked, redactor: Redactor | None, *, edge: bool) -> None:
+    def __init__(self, ctx: Context, window: Window, asked: Asked, redactor: Redactor | None, *, edge: bool) -> None:
         self.window = window
         self.hour = cell_of("logs", window.start)
         self.rows = 0
         self.first: int | None = None
         self.last: int | None = None
         self.replaced: Counter[str] = Counter()  # what `found_in` finds in the rows that others took the place of
-        self._tables = tables
+        self._tables = ctx.tables
+        self._told = Listener(ctx.store, ctx.catalogue, self.hour)
         self._asked = asked
         self._edge = edge
         self._redactor = redactor
         self._writer: PartWriter | None = None
         self._held: list[pa.Table] = []
-        self._stored = tables.count("logs", self.hour) > 0
+        self._stored = self._tables.count("logs", self.hour) > 0
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of this hour; where the lake has some already they wait, because only all of them tell what to keep."""
@@ -72,10 +75,10 @@ class LogCell:
             self._write(rows)
 
     def close(self) -> None:
-        """Write what is left and publish the hour's file. Raises LakeError."""
+        """Write what is left and publish the hour's file, then what its lines tell. Raises LakeError."""
         if self._stored:
             self._replace()
-        self._open().close()
+        self._told.close(self._open().close())
 
     def abort(self) -> None:
         """Leave what was there."""
@@ -107,6 +110,7 @@ class LogCell:
         if not rows.num_rows:
             return
         self._open().add(rows)
+        self._told.add(rows)
         ts = instants(rows)
         inside = ts[(ts >= self.window.start) & (ts < self.window.end)]
         if len(inside):

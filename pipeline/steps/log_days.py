@@ -210,7 +210,7 @@ class DayOfLogs:
     def _cell(self, h: Hour) -> LogCell:
         """Return what takes the rows of an hour; what the lake has under other rules is redacted again by today's."""
         redactor = None if h.before else self._ctx.redactor()
-        return LogCell(self._ctx.tables, h.window, Asked(self._window.start, self._wanted), redactor, edge=h.edge)
+        return LogCell(self._ctx, h.window, Asked(self._window.start, self._wanted), redactor, edge=h.edge)
 
     def _at_steps(self, steps: slice) -> Window:
         return Window(self._window.start + steps.start * STEP_NS, self._window.start + steps.stop * STEP_NS)

@@ -61,7 +61,14 @@ def pull(ctx: Context, window: Window, what: Collection[str] = WHAT) -> list[Pul
         retried = f"; {again.total()} asked again: {shown(again)}" if again else ""
         ctx.say(f"{sign} {word:<7} {result.said}  {seconds_text(time.monotonic() - began)}{retried}")
         results.append(result)
+    if not any_source(ctx):
+        ctx.say("! no source is configured: set loki.url, prometheus.url, kubernetes.dump or github.repository")
     return results
+
+
+def any_source(ctx: Context) -> bool:
+    """Tell whether there is any source at all that may be asked."""
+    return any(configured(ctx, word) for word in WHAT)
 
 
 def _turn(records: Records, what: str, window: Window) -> tuple[int, bool]:

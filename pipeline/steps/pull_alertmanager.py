@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import schemas
 from pipeline.errors import SourceError
@@ -17,7 +19,7 @@ from pipeline.sources.alertmanager import Listed
 from pipeline.steps import pull_prometheus
 from pipeline.steps.context import Context
 
-_BACK_NS = 30 * DAY_NS  # how long a listed alert is expected to fire at most
+_BACK_NS = 30 * DAY_NS  # how long an alert may have fired already where no listing before tells since when
 
 
 def alerts(ctx: Context, window: Window) -> list[PullRecord]:
@@ -57,18 +59,28 @@ def _listed(ctx: Context) -> Listed:
     severities = {r.name: r.severity for r in ctx.catalogue.alerts}
     found = alertmanager.listed(ctx.alertmanager(), severities, ctx.now)
     found = replace(found, rows=ctx.redactor().table(found.rows, ("labels",)))
-    back = Window(ctx.now - _BACK_NS, ctx.now + 1)
-    known = schemas.to_frame(ctx.tables.read("alerts", back))
-    earlier = schemas.to_frame(ctx.tables.read("alert_listings", back))["ts"]
-    earlier = earlier[earlier < pd.Timestamp(ctx.now, tz="UTC")]
+    before = _last_before(ctx, ctx.now)
+    since = ctx.now - _BACK_NS if before is None or pd.isna(before["since"]) else before["since"].value
+    known = schemas.to_frame(ctx.tables.read("alerts", Window(min(since, ctx.now), ctx.now + 1)))
     ours = known[known["source"] == alertmanager.SOURCE]
-    changed = listings.joined(ours, schemas.to_frame(found.rows), None if earlier.empty else earlier.max())
+    changed = listings.joined(ours, schemas.to_frame(found.rows), None if before is None else before["ts"])
     for day in sorted({day_of(t.value) for t in changed["started_at"]}):
         ctx.tables.replace("alerts", Window.of_day(day), schemas.from_frame("alerts", changed), merge=_over)
-    listing = pd.DataFrame({"ts": [pd.Timestamp(ctx.now, tz="UTC")], "alerts": [found.rows.num_rows]})
+    firing = {"alerts": [found.rows.num_rows], "since": [pc.min(found.rows["started_at"]).as_py()]}
+    listing = pd.DataFrame({"ts": [pd.Timestamp(ctx.now, tz="UTC")], **firing})
     rows, key = schemas.from_frame("alert_listings", listing), schemas.TABLES["alert_listings"].key
     ctx.tables.replace("alert_listings", Window.of_day(day_of(ctx.now)), rows, merge=union(key))
     return found
+
+
+def _last_before(ctx: Context, instant: int) -> dict[str, Any] | None:
+    """Return the last listing before an instant, as a row of `alert_listings`."""
+    for day in reversed([d for d in ctx.tables.days("alert_listings") if d <= day_of(instant)]):
+        rows = schemas.rows_of(schemas.to_frame(ctx.tables.read("alert_listings", Window.of_day(day))))
+        earlier = [r for r in rows if r["ts"].value < instant]
+        if earlier:
+            return earlier[-1]
+    return None
 
 
 def _over(old: pa.Table, new: pa.Table) -> pa.Table:

@@ -17,6 +17,7 @@ from pipeline.sources import github, kubectl
 from pipeline.sources.kubectl import Dump, Live, Log, Snapshot
 from pipeline.steps.context import Context
 from pipeline.steps.log_cells import keep_all
+from pipeline.steps.told import Told
 
 _NAME = re.compile(r"[a-z0-9-]+")
 _SAID = (
@@ -42,6 +43,7 @@ def logs(ctx: Context, window: Window) -> list[PullRecord]:
         inside: list[Entry] = [e for e in entries if e.ts in part]
         table, counts = loglines.to_logs(inside, names, redactor, ctx.catalogue.signatures)
         ctx.tables.replace("logs", part, table, merge=keep_all)
+        Told(ctx, keep=True).lines(part)
         proof: dict[str, Any] = {"method": method(ctx), "logs": len(found), "found": dict(counts)}
         proof |= ends(table, "ts") | ({"unstamped": unstamped} if unstamped else {})
         records.append(_record(ctx, "logs", part, table.num_rows, subtract(part, covered), proof))
@@ -109,7 +111,7 @@ def _is_instant(value: Any) -> bool:
 
 def _snapshots(ctx: Context) -> list[Snapshot]:
     settings = ctx.settings.kubernetes
-    taken = Dump(Path(settings.dump)).snapshots() if settings.dump else []
+    taken = Dump(Path(settings.dump)).snapshots(ctx.now) if settings.dump else []
     return taken + (_live(ctx).snapshots() if settings.live else [])
 
 
@@ -123,7 +125,7 @@ def listed_events(ctx: Context) -> list[pa.Table]:
 def events_cover(ctx: Context, seen: Sequence[pa.Table]) -> list[Window]:
     """Return what events are known completely: an hour before the newest of a saved list, and before now of a live one."""
     live = [kubectl.events_known_at(ctx.now)] if ctx.settings.kubernetes.live else []
-    return [*kubectl.event_windows(seen), *live]
+    return [*kubectl.event_windows(seen, ctx.now), *live]
 
 
 def _live(ctx: Context) -> Live:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
-import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import catalog
 from pipeline.errors import LakeError, UsageError
-from pipeline.model import Window, instant_text
+from pipeline.model import Coverage, Window, instant_text
 from pipeline.report import render
 from pipeline.report.view import ReportData, daily_view, summary
 from pipeline.settings import without_user_info
+from pipeline.signals.alerts import Expected
 from pipeline.signals.slo import LeftOut
+from pipeline.steps import files
 from pipeline.steps.compute import Day, derive
 from pipeline.steps.context import Context
 from pipeline.steps.vocabulary import words
 
 FORMATS = ("md", "html", "json")
-_FILES = {"md": "report.md", "html": "report.html", "json": "summary.json"}
+FILES = {"md": "report.md", "html": "report.html", "json": "summary.json"}
 _HISTORY_DAYS = 7
 
 
@@ -72,12 +71,12 @@ def write_daily(ctx: Context, day: Day, formats: Collection[str] = FORMATS) -> R
         "json": lambda: render.render_summary(numbers),
     }
     folder = folder_of(ctx, day.date)
-    files = [folder / _FILES[f] for f in FORMATS if f in formats]
-    with _told(ctx.settings.report.out):
-        _put({folder / _FILES[f]: makers[f]() for f in FORMATS if f in formats})
-        _link_latest(folder.parent.parent)
+    paths = [folder / FILES[f] for f in FORMATS if f in formats]
+    with files.told(ctx.settings.report.out):
+        files.put({folder / FILES[f]: makers[f]() for f in FORMATS if f in formats})
+        files.link_latest(folder.parent.parent)
     todo = tuple(str(t["what"]) for t in view["todo"])
-    return Report(day.date, folder, tuple(files), data.verdict, view["sentence"], todo, numbers, day.complete)
+    return Report(day.date, folder, tuple(paths), data.verdict, view["sentence"], todo, numbers, day.complete)
 
 
 def folder_of(ctx: Context, date: dt.date) -> Path:
@@ -103,7 +102,7 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         incidents=day.incidents,
         alerts=day.alerts,
         alert_audit=day.alert_audit,
-        expected=[_rule(e, day.window) for e in day.expected],
+        expected=[rule_facts(e, day.window) for e in day.expected],
         slo=day.slo,
         shares=day.shares,
         ledger=day.ledger,
@@ -118,8 +117,8 @@ def report_data(ctx: Context, day: Day) -> ReportData:
         namespaces=settings.kubernetes.namespaces,
         docs_url=without_user_info(settings.report.docs_url),
         max_gap_s=settings.verdict.max_gap,
-        inputs={"lake": ctx.store.uri, "rows": {c.what: c.rows for c in day.coverage}},
-        versions=_versions(ctx, day),
+        inputs=inputs(ctx, day.coverage),
+        versions=versions(ctx, day.coverage),
         words=words(settings.report.lang),
         changed_settings=[f"{k} = {v}" for k, v, where in settings.flat() if where != "default"],
     )
@@ -136,7 +135,8 @@ def _exclusion(x: LeftOut) -> dict[str, Any]:
     return {"kind": x.by.kind} | ends | said | {"attempts": x.attempts, "incidents": list(x.incidents)}
 
 
-def _rule(expected: Any, day: Window) -> dict[str, Any]:
+def rule_facts(expected: Expected, day: Window) -> dict[str, Any]:
+    """Return an alert's rule and when its condition held in a window, as reports take it."""
     rule = expected.rule
     touching = [(a, b) for a, b in expected.intervals if a < day.end and (b is None or b > day.start)]
     return {
@@ -159,42 +159,19 @@ def _rule(expected: Any, day: Window) -> dict[str, Any]:
     }
 
 
-def _versions(ctx: Context, day: Day) -> dict[str, str]:
-    servers = {c.source: str(c.proof["version"]) for c in day.coverage if c.proof.get("version")}
+def inputs(ctx: Context, coverage: Sequence[Coverage]) -> dict[str, Any]:
+    """Return what the numbers were made from, so that they can be made again: the lake, its rows, settings and own rules."""
+    rules = [{"name": Path(f).name, "text": Path(f).read_text("utf-8")} for f in ctx.settings.catalogue.files]
+    stated = {k: v for k, v in ctx.settings.stated().items() if not k.startswith(("lake.", "report.out"))}
+    return {
+        "lake": ctx.store.uri,
+        "rows": {c.what: c.rows for c in coverage},
+        "settings": stated,
+        "catalogue": rules,
+    }
+
+
+def versions(ctx: Context, coverage: Sequence[Coverage]) -> dict[str, str]:
+    """Return what made the numbers: this program, its queries, the servers."""
+    servers = {c.source: str(c.proof["version"]) for c in coverage if c.proof.get("version")}
     return {"aislot": ctx.written_by, "queries": ctx.catalogue.version} | servers
-
-
-def _put(texts: Mapping[Path, str]) -> None:
-    """Replace files once all of them are written: a reader meets one report, not parts of two."""
-    mark = secrets.token_hex(4)
-    temporary = {path: path.with_name(f".{path.name}.{mark}") for path in texts}
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path].write_text(text, encoding="utf-8", newline="\n")
-        for path, made in temporary.items():
-            made.replace(path)
-    finally:
-        for made in temporary.values():
-            made.unlink(missing_ok=True)
-
-
-def _link_latest(out: Path) -> None:
-    """Let `latest` point at the newest day, by a relative link so that the folder can be moved."""
-    newest = max(p.name for p in (out / "daily").iterdir() if p.is_dir())
-    link, made = out / "latest", out / f".latest.{secrets.token_hex(4)}"
-    made.symlink_to(Path("daily") / newest, target_is_directory=True)
-    made.replace(link)
-
-
-@contextlib.contextmanager
-def _told(out: str) -> Any:
-    try:
-        yield
-    except OSError as e:
-        why = os.strerror(e.errno) if e.errno else str(e)
-        raise LakeError(
-            f"the report cannot be written below {out}: {why}",
-            "free some space, or set report.out (or --out) to a folder that can be written",
-            "the lake is whole; earlier reports stand",
-        ) from e

@@ -22,6 +22,7 @@ from pipeline.lake.tables import union
 from pipeline.model import DAY_NS, NS, Block, PullRecord, Run, Window
 from pipeline.settings import Settings
 from pipeline.steps.context import Context
+from pipeline.steps.told import Listener
 from tests.bench import speech
 from tests.bench.platform import Job, jobs
 from tests.bench.speech import NAMESPACE, SHARES, Said
@@ -51,14 +52,17 @@ def make(folder: str, date: dt.date, days: int, lines: int, attempts: int) -> in
 
 def _logs(ctx: Context, rows: loglines.LogRows, history: Sequence[Job], hour: Window, lines: int, seed: int) -> int:
     """Write an hour of `logs` and its record; block by block, as a pull does."""
-    part, count, first, last = ctx.tables.part("logs", hour), 0, hour.end, hour.start
+    part, told = ctx.tables.part("logs", hour), Listener(ctx.store, ctx.catalogue, hour)
+    count, first, last = 0, hour.end, hour.start
     for some in _batches(_said(history, hour, lines, seed)):
         some.sort(key=itemgetter(2, 3, 0))
         runs = [Run(whose, more, len(list(same))) for (whose, more), same in groupby(some, key=itemgetter(2, 3))]
         at = np.array([s.at for s in some], np.int64)
-        part.add(rows.rows(Block(at, [s.text for s in some], runs)))
+        table = rows.rows(Block(at, [s.text for s in some], runs))
+        part.add(table)
+        told.add(table)
         count, first, last = count + len(some), min(first, int(at.min())), max(last, int(at.max()))
-    part.close()
+    told.close(part.close())
     proof = {"counted": count, "reconciled": count, "first": first, "last": last}
     _record(ctx, "logs", "loki", hour, count, proof)
     return count

@@ -4,6 +4,10 @@
 kube-state-metrics 2.19 in front of Kubernetes 1.36), `events.json` and `jobs-N.json` (`kubectl get -o json`; four
 snapshots), `metrics-N.txt` (what kube-state-metrics exposed at the same moments) and `truth.json` (what was really done to
 each job, by uid: 101 attempts under 89 names, 24 of them failed, 11 of those retried two seconds later).
+
+`alertmanager.json` is what a real Alertmanager 0.28.1 answered at `now` to `GET /api/v2/alerts` with everything asked for:
+two of the catalogue's alerts that fire, one silenced, one inhibited, and the watchdog. One that was over it lists no more.
+`victoriametrics.py` tells of its own recording.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pipeline import catalog, loglines
 from pipeline.lake.store import Store
 from pipeline.model import NS, Entry, PullRecord, Window
 from pipeline.rules import Catalogue
-from pipeline.settings import Settings
+from pipeline.settings import Secret, Settings
 from pipeline.settings.sections import Address
 from pipeline.sources.http import Door
 from pipeline.steps.context import Context
@@ -29,6 +29,7 @@ from tests.world.world import World
 
 ALL = ("prometheus", "logs", "events", "comments")
 _ASKS = {"jobs": "prometheus", "alerts": "prometheus", "events": "events", "issues": "comments", "logs": "logs"}
+_KEY = Secret("one for all lakes, so that what one has can be laid into another")
 _EVERY_S = 3000.0  # between pulls of events, which live an hour
 _SETTLED_NS = 1200 * NS  # so long after a day its pull comes
 
@@ -50,8 +51,11 @@ def a_day_long() -> Catalogue:
     return replace(rules, objectives=[replace(o, window="1d", window_s=86400.0) for o in rules.objectives])
 
 
-def site(world: World, folder: Path, sources: Collection[str] = ALL) -> Site:
-    """Open an empty lake of an install that has these sources: of `ALL`, and `snapshots` in place of prometheus."""
+def site(world: World, folder: Path, sources: Collection[str] = ALL, server: MemoryPrometheus | None = None) -> Site:
+    """Open the lake of an install that has these sources: of `ALL`, and `snapshots` in place of prometheus.
+
+    The world's Prometheus is made from its series where no other `server` is given.
+    """
     dump = folder / "dump"
     dump.mkdir(parents=True, exist_ok=True)
     if "events" in sources:
@@ -66,8 +70,10 @@ def site(world: World, folder: Path, sources: Collection[str] = ALL) -> Site:
         settings,
         prometheus=replace(settings.prometheus, url=Address("http://memory" if "prometheus" in sources else "")),
         kubernetes=replace(settings.kubernetes, dump=str(dump) if saved else ""),
+        redaction=replace(settings.redaction, key=_KEY),
     )
-    server = MemoryPrometheus(world.series() if "prometheus" in sources else ())
+    if server is None:
+        server = MemoryPrometheus(world.series() if "prometheus" in sources else ())
     return Site(settings, a_day_long(), Store(str(folder / "lake")), world.now, _silent, server=server)
 
 
@@ -75,20 +81,41 @@ def _silent(_: str) -> None:
     """Say nothing."""
 
 
-def pull_day(ctx: Site, world: World, date: dt.date, sources: Collection[str] = ALL) -> Site:
-    """Pull a day some minutes after its end; what the install has not is recorded as not configured."""
-    day = Window.of_day(date)
-    ctx = replace(ctx, now=max(day.end + _SETTLED_NS, ctx.now if ctx.now < day.end else 0))
-    asked = [what for what, source in _ASKS.items() if what != "logs" and source in sources]
-    if not {"prometheus"} & {*sources} and {"events", "snapshots"} & {*sources}:
-        asked.append("jobs")
-    pull(ctx, day, asked)
-    if "logs" in sources:
-        put_lines(ctx, world, [day])
-        asked.append("logs")
+def pull_day(
+    ctx: Site, world: World, date: dt.date, sources: Collection[str] = ALL, there: Collection[str] = ()
+) -> Site:
+    """Pull a day some minutes after its end; what the install has not is recorded as not configured.
+
+    What the sources of `there` tell lies in the lake already.
+    """
+    asked = _asked(sources)
+    ctx = _pulled(ctx, world, date, [what for what in asked if what not in _asked(there)])
     for what in _ASKS.keys() - {*asked}:
         proof = {"configured": False}
+        day = Window.of_day(date)
         ctx.records.put(PullRecord(what, SOURCE_OF[what], day, complete=None, asked_at=ctx.now, proof=proof))
+    return ctx
+
+
+def pull_source(ctx: Site, world: World, date: dt.date, source: str) -> Site:
+    """Pull of a day what one source tells, and record nothing of the others."""
+    return _pulled(ctx, world, date, _asked([source]))
+
+
+def _asked(sources: Collection[str]) -> list[str]:
+    """Return what an install of these sources asks for; events and snapshots stand in for a Prometheus."""
+    asked = [what for what, source in _ASKS.items() if source in sources]
+    stand_in = "prometheus" not in sources and not {"events", "snapshots"}.isdisjoint(sources)
+    return [*asked, "jobs"] if stand_in else asked
+
+
+def _pulled(ctx: Site, world: World, date: dt.date, asked: Collection[str]) -> Site:
+    """Pull of a day what is asked for, as `pull` of the command is told it."""
+    day = Window.of_day(date)
+    ctx = replace(ctx, now=max(day.end + _SETTLED_NS, ctx.now if ctx.now < day.end else 0))
+    pull(ctx, day, [what for what in asked if what != "logs"])
+    if "logs" in asked:
+        put_lines(ctx, world, [day])
     return ctx
 
 

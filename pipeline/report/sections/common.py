@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -103,3 +104,9 @@ def titles(data: ReportData, ids: Sequence[str], otherwise: str) -> str:
 def capital(text: str) -> str:
     """Begin with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def lake_option(data: ReportData) -> str:
+    """Return how a command names this report's lake, nothing for the one that a command takes anyway."""
+    lake = str(data.inputs.get("lake", "lake"))
+    return "" if lake == "lake" else f" --lake {shlex.quote(lake)}"

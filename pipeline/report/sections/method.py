@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from pipeline.report.data import ReportData
 from pipeline.report.rich import Rich, code, joined, say
+from pipeline.report.sections.common import lake_option
 from pipeline.report.text import count
 
 _OWN = ("aislot", "queries")
@@ -14,8 +14,7 @@ _OWN = ("aislot", "queries")
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the section: `short` (one line), `lines`, `command`."""
-    lake = str(data.inputs.get("lake", "lake"))
-    command = f"aislot report daily --date {data.date}" + (f" --lake {shlex.quote(lake)}" if lake != "lake" else "")
+    command = f"aislot report daily --date {data.date}{lake_option(data)}"
     command += f" --lang {data.words.lang}" if data.words.lang != "en" else ""
     return {
         "note": "",

@@ -9,7 +9,7 @@ from pipeline.model import merge
 from pipeline.report.data import ReportData, coverage_of, records, severity_of
 from pipeline.report.figures import budget
 from pipeline.report.rich import Rich, Span, code, joined, say
-from pipeline.report.sections.common import alert, doc, holes, shown_share
+from pipeline.report.sections.common import alert, doc, holes, lake_option, shown_share
 from pipeline.report.text import duration, number, percent, percent_beside, signed_time, when
 from pipeline.report.words import Words
 from pipeline.rules import Objective
@@ -42,11 +42,11 @@ def _missing(data: ReportData) -> Rich | None:
     lacking = [r for r in records(data.slo) if r["command"]]
     if not lacking:
         return None
-    most = max(lacking, key=lambda r: len(r["missing_days"]))
+    most, lake = max(lacking, key=lambda r: len(r["missing_days"])), lake_option(data)
     return say(
         data.words("slo_missing"),
         days=data.words.counted(len(most["missing_days"]), "day"),
-        command=code(most["command"]),
+        command=code(" && ".join(f"{c}{lake}" for c in most["command"].split(" && "))),
     )
 
 
@@ -75,6 +75,7 @@ def _incident(data: ReportData, i: Mapping[str, Any]) -> dict[str, Any]:
     """Write an incident and what proves that it is over."""
     row, days = i["successes_in_a_row"], data.window
     return {
+        "id": i["incident_id"],
         "class": i["class"],
         "start": when(i["started_at"], days),
         "recovered": duration(i["mttr_s"]),
@@ -112,6 +113,7 @@ def _objective(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
     name = data.words.of("objectives").get(r["slo"], r["slo"])
     timed = limit is not None or r["slo"] == "recovery"
     return {
+        "id": f"slo-{r['slo']}",
         "name": _named(data, data.words("recovery_within").format(limit=duration(limit)) if limit else name, promised),
         "target": data.words("each") if timed else f"≥ {percent(target, 3)}",
         "window": data.words.of("window_words").get(r["window"], r["window"]),
@@ -147,7 +149,7 @@ def _left(value: float) -> str:
 def audit(data: ReportData) -> dict[str, Any]:
     """Return the section on alerts: `note`, `nothing` (a sentence where there is no row), `gap`, `rows`."""
     source = coverage_of(data, "alerts")
-    rows = [_audited(data, r) for r in records(data.alert_audit)]
+    rows = [_audited(data, r) | {"id": f"alert-{n}"} for n, r in enumerate(records(data.alert_audit), 1)]
     gap = (
         say(data.words("audit_gap"), span=holes(data.words, merge(source.gaps), data.window))
         if source.configured and source.gaps

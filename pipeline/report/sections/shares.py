@@ -24,13 +24,13 @@ def section(data: ReportData) -> dict[str, Any]:
         "note": data.words.counted(len(found), "finding") if found else "",
         "about": say(data.words("shares_about"), tests=count(found[0]["tests"])) if found else None,
         "nothing": None if found else _nothing(data),
-        "rows": [_row(data, r) for r in found[:_ROWS]],
+        "rows": [shared(data, r) for r in found[:_ROWS]],
         "more": _more(len(found) - _ROWS, "shares", data),
         "lines_title": say(
             data.words("lines_ageless") if _ageless(written) else data.words("lines_title"), n=count(len(written))
         ),
         "lines_nothing": None if written or not len(data.failures) else _no_line(data),
-        "lines": [_line(data, r) for r in written[:_LINES]],
+        "lines": [line(data, r) for r in written[:_LINES]],
         "lines_more": _more(len(written) - _LINES, "ledger", data),
     }
 
@@ -66,12 +66,14 @@ def _ageless(written: list[Mapping[str, Any]]) -> bool:
     return bool(written) and all(r["state"] is None for r in written)
 
 
-def _row(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+def shared(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a finding."""
     name = data.words.of("attributes").get(r["attribute"], r["attribute"])
     case = _incidents(data).get(r["scope"])
     among = data.words("among_day") if case is None else data.words("among_incident")
     facts = {} if case is None else {"class": case["class"], "at": minute(case["started_at"], data.window)}
     return {
+        "id": f"share-{r['rank']}",
         "what": say(
             "{name} {match} {value}", name=name, match=data.words.of("matches")[r["match"]], value=code(r["value"])
         ),
@@ -87,8 +89,10 @@ def _of(words: Words, k: int, n: int, not_known: int) -> str:
     return shown_share(words, k, n) + (words("shares_unknown").format(n=count(not_known)) if not_known else "")
 
 
-def _line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+def line(data: ReportData, r: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a template that only failed attempts have."""
     return {
+        "id": f"{r['id']}@{r['kind']}",
         "state": data.words.of("ages").get(r["state"]),
         "kind": r["kind"],
         "text": r["text"],

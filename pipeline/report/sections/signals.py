@@ -54,6 +54,7 @@ def _row(data: ReportData, s: Signal, days: int) -> dict[str, Any]:
     limit = s.rule.get("threshold") if s.rule else None
     colour = "--bad" if reached else "--mark-latency" if s.name == "latency" else "--mark-ok"
     return {
+        "id": f"signals-{s.name}",
         "name": _name(data, s),
         "what": _what(data, s),
         "now": _now(data, s),

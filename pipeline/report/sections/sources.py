@@ -39,6 +39,7 @@ def _row(data: ReportData, c: Coverage) -> dict[str, Any]:
     if not c.configured:
         blank = dict.fromkeys(("rows", "first", "last", "gaps"), "")
         return blank | {
+            "id": f"data-{c.what}",
             "name": name,
             "sign": "–",
             "state": "off",
@@ -50,6 +51,7 @@ def _row(data: ReportData, c: Coverage) -> dict[str, Any]:
     unit = data.words.of("units").get(f"{c.what}/{c.source}", "row")
     silent = c.proof.get("error") and not c.rows  # it did not answer, so nothing is known of how many there are
     return {
+        "id": f"data-{c.what}",
         "name": name,
         "rows": None
         if silent

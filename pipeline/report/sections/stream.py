@@ -61,7 +61,7 @@ def _breaches(data: ReportData) -> dict[str, Any]:
     rows, logs = records(data.level_breaches), coverage_of(data, "logs")
     none = data.words("breaches_none_seen") if logs.gaps else data.words("breaches_none")
     return {
-        "breaches": [_breach(data, r) for r in rows],
+        "breaches": [_breach(data, r) | {"id": f"breach-{n}"} for n, r in enumerate(rows, 1)],
         "breaches_title": say(data.words("breaches"), lines=data.words.counted(sum(r["lines"] for r in rows), "line")),
         "breaches_nothing": say(none) if logs.configured and not rows else None,
     }
@@ -101,6 +101,7 @@ def _row(data: ReportData, s: Stream) -> dict[str, Any]:
     n = least(data.words, s.lines, whole=whole)
     none = data.words.of("labels")["none"] if whole else None
     return {
+        "id": f"stream-{s.id or 'other'}",
         "name": _name(data.words, s),
         "class": s.failure_class if s.id else "other",
         "lines": n,

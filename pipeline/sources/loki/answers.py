@@ -163,9 +163,12 @@ def limits(reply: Reply) -> Limits:
 
 
 def _span(text: Any) -> float:
-    """Read Loki's durations, which know years; 0 where there is none."""
+    """Read Loki's durations, which know years; 0 where there is none, or one that cannot be read or is past all use."""
     years = re.sub(r"([0-9]+)y", lambda m: f"{int(m[1]) * 365}d", str(text or "0s"))
-    return seconds_of(years)
+    try:
+        return seconds_of(years)
+    except ValueError:
+        return 0.0
 
 
 def entries(streams: Streams, *, apart: bool) -> Callable[[Reply], Answer | None]:
