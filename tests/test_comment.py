@@ -140,6 +140,13 @@ def test_a_recovery_that_took_longer_than_its_limit_is_marked() -> None:
     assert row == "| **MTTR, limit 30 min** | ✓ 27 min 41 s | ✕ **1 h 13 min** |"
 
 
+def test_signatures_of_the_same_lines_share_an_excerpt() -> None:
+    body = comment(postmortem()).body
+    assert "\n`cache-retrieval`, `manifest-unknown`, 42 lines from 09:06:11 to 09:31:08 UTC, in" in body
+    assert "What the logs say: 3 signatures" in body
+    assert body.count("09:06:11.600 wait kaniko job") == 1
+
+
 def test_a_confirmed_postmortem_says_so() -> None:
     body = comment(postmortem(state="confirmed")).body
     assert "> [!TIP]\n> **Confirmed, revision 3.**" in body
@@ -164,7 +171,7 @@ def huge() -> Summary:
     report = postmortem()
     line = {"ts": "2026-02-26T09:06:12Z", "level": "ERROR", "text": "ы`" * 5000, "hit": True}
     excerpt = report["excerpts"][0] | {"shown": [[line] * 50] * 50}
-    report["excerpts"] = [excerpt | {"signature": f"s-{n}"} for n in range(40)]
+    report["excerpts"] = [excerpt | {"signature": f"s-{n}", "lines": n} for n in range(40)]
     report["timeline"] = [e | {"of": "ы" * 500, "shown": True} for e in report["timeline"]] * 50
     report["failures"] = [f | {"job_name": "j" * 250} for f in report["failures"]] * 200
     report["key_times"] *= 50

@@ -92,21 +92,34 @@ def _todo(told: Told, entry: Any) -> dict[str, Any]:
 
 def logs(told: Told) -> dict[str, Any] | None:
     """Return what the logs say: excerpts of a postmortem, of a day the first line of each combination of signatures."""
-    told_of, noun = told.rows("excerpts"), "signature"
-    found = [_excerpt(told, e) for e in told_of[:_MOST_EXCERPTS]]
-    count = len(told_of)
-    if not found:
-        found, noun = _examples(told), "combination of signatures"
-        count = len(found)
+    told_of = told.rows("excerpts")
+    same = _same(told_of)
+    found = [_excerpt(told, es) for es in same[:_MOST_EXCERPTS]] or _examples(told)
     if not found:
         return None
-    title = told.text("logs").format(signatures=told.words.counted(count, noun))
-    return {"title": title, "excerpts": found[:_MOST_EXCERPTS], "more": _more(told, count - _MOST_EXCERPTS)}
+    counted = ("signature", len(told_of)) if told_of else ("combination of signatures", len(found))
+    title = told.text("logs").format(signatures=told.words.counted(counted[1], counted[0]))
+    rest = len(same or found) - _MOST_EXCERPTS
+    return {"title": title, "excerpts": found[:_MOST_EXCERPTS], "more": _more(told, rest)}
 
 
-def _excerpt(told: Told, e: Mapping[str, Any]) -> dict[str, Any]:
+def _same(excerpts: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Put together the signatures that the same lines have."""
+    by_lines: list[list[Mapping[str, Any]]] = []
+    for e in excerpts:
+        mine = next((es for es in by_lines if all(es[0].get(k) == e.get(k) for k in ("lines", "app", "shown"))), None)
+        if mine is None:
+            by_lines.append([e])
+        else:
+            mine.append(e)
+    return by_lines
+
+
+def _excerpt(told: Told, same: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    e = same[0]
     lines = e.get("lines")
-    facts = {"signature": told.name(e.get("signature")), "app": told.name(e.get("app"))}
+    names = joined([told.name(x.get("signature")) for x in same], ", ")
+    facts = {"signature": names, "app": told.name(e.get("app"))}
     facts |= {"lines": told.unknown() if lines is None else say(told.words.counted(lines, "line"))}
     facts |= {"first": told.at(e.get("first")), "last": told.at(e.get("last"))}
     blocks = list(e.get("shown") or ())[:_MOST_BLOCKS]
