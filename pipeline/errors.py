@@ -5,6 +5,7 @@ AislotError
 ├── SourceError       3    a source could not be reached, refused us, or is not what it should be
 │   ├── Transient          may work if tried again: the HTTP door retries it
 │   └── TooLarge           the question was too large: ask for a smaller window
+├── RefusedError      6    publishing refused: a secret found, no permission, too large in its smallest form
 ├── LakeError         5    the lake cannot be read or written, or that day was never pulled
 └── StoppedError      4    out of time, in a state that the next run resumes
 """
@@ -62,6 +63,12 @@ class LakeError(AislotError):
     """The lake cannot be read or written, or nothing of that day was ever pulled."""
 
     exit_code = LAKE
+
+
+class RefusedError(AislotError):
+    """Nothing was published: a secret was found, it is not allowed, or it is too large in its smallest form."""
+
+    exit_code = REFUSED
 
 
 class StoppedError(AislotError):

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -84,6 +84,39 @@ class Redactor:
                 parts[::2] = [pattern.sub(self._replace(rule, found), p) for p in parts[::2]]
                 text = "".join(parts)
         return text, found
+
+    def first(self, text: str, markup: re.Pattern[str]) -> tuple[str, int] | None:
+        """Return rule and position of the first secret in a text that is about to leave; None where there is none.
+
+        The text is looked at as it is read: `markup` finds what its form puts before a character (its group 1), and
+        backticks are blanks. Placeholders are passed over, also those that a shortened line cuts off with `…`.
+        """
+        bare, at = _spelt(text, range(len(text)), markup, lambda m: m[1])
+        shape = bare.replace("`", " "), at
+        found = [
+            (at[start], rule)
+            for shown, at in (shape, _spelt(*shape, _ESCAPE, _written))
+            for rule, start in self._found(shown)
+        ]
+        lines = text.splitlines(keepends=True)
+        found += [(sum(map(len, lines[:i])), rule) for i, (rule, _) in self.across(lines).items()]
+        first = min(found, default=None)
+        return first and (first[1], first[0])
+
+    def _found(self, text: str) -> Iterator[tuple[str, int]]:
+        """Yield rule and position of every secret outside of placeholders."""
+        ids = [rule for rule, _, _ in self._rules]
+        cut = {f"[REDACTED:{rule}:"[:n] for rule in ids for n in range(1, len(f"[REDACTED:{rule}:") + 1)}
+        begun = "|".join(re.escape(c) for c in sorted(cut, key=len, reverse=True))
+        names = "|".join(map(re.escape, ids))
+        ours = re.compile(rf"(\\?\[REDACTED:(?:{names}):[0-9a-f]{{4}}\\?\]|(?:{begun})[0-9a-f]{{0,4}}…)")
+        at = 0
+        for n, part in enumerate(ours.split(text)):
+            if n % 2 == 0:
+                for rule, pattern, hint in self._rules:
+                    if hint.search(part):
+                        yield from ((rule, at + m.start(g)) for m in pattern.finditer(part) if m[g := _secret(m)])
+            at += len(part)
 
     def finds(self, text: str, hinted: Collection[int]) -> bool:
         """Tell whether `text()` may change a text in which only the hints of these numbers are found: cheaper than it."""
@@ -187,7 +220,7 @@ class Redactor:
 
     def _replace(self, rule: str, found: Counter[str]) -> Callable[[re.Match[str]], str]:
         def replaced(m: re.Match[str]) -> str:
-            group = "secret" if m.re.groupindex.get("secret") and m["secret"] is not None else 0
+            group = _secret(m)
             if not m[group]:
                 return m[0]
             found[rule] += 1
@@ -204,6 +237,26 @@ class Redactor:
 def _hits(texts: pa.Array, pattern: str) -> list[int]:
     hits = pc.match_substring_regex(texts, pattern)
     return list(pc.indices_nonzero(pc.fill_null(hits, fill_value=False)).to_pylist())
+
+
+def _secret(m: re.Match[str]) -> str | int:
+    """Return which group of a match is the secret."""
+    return "secret" if m.re.groupindex.get("secret") and m["secret"] is not None else 0
+
+
+def _spelt(
+    text: str, at: Sequence[int], pattern: re.Pattern[str], write: Callable[[re.Match[str]], str]
+) -> tuple[str, list[int]]:
+    """Write out what a pattern finds; with the text come the positions that its characters had."""
+    pieces: list[str] = []
+    origins: list[int] = []
+    end = 0
+    for m in pattern.finditer(text):
+        new = write(m)
+        pieces += [text[end : m.start()], new]
+        origins += [*at[end : m.start()], *[at[m.start()]] * len(new)]
+        end = m.end()
+    return "".join([*pieces, text[end:]]), [*origins, *at[end:]]
 
 
 def _written(escape: re.Match[str]) -> str:

@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.close()
             self.connection.close()
 
-    do_GET = do_POST = do_CONNECT = _play  # noqa: N815 - the names that http.server calls
+    do_GET = do_POST = do_PATCH = do_DELETE = do_CONNECT = _play  # noqa: N815 - the names that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output clean."""

@@ -8,10 +8,29 @@ import pickle
 import pytest
 
 from pipeline import errors
-from pipeline.errors import AislotError, LakeError, SourceError, StoppedError, TooLarge, Transient, UsageError, worst
+from pipeline.errors import (
+    AislotError,
+    LakeError,
+    RefusedError,
+    SourceError,
+    StoppedError,
+    TooLarge,
+    Transient,
+    UsageError,
+    worst,
+)
 
 ORDER = (1, 2, 5, 3, 6, 10, 4, 0)  # the contract's
-CODES = {UsageError: 2, SourceError: 3, Transient: 3, TooLarge: 3, LakeError: 5, StoppedError: 4, AislotError: 1}
+CODES = {
+    UsageError: 2,
+    SourceError: 3,
+    Transient: 3,
+    TooLarge: 3,
+    RefusedError: 6,
+    LakeError: 5,
+    StoppedError: 4,
+    AislotError: 1,
+}
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(ORDER, 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import StoppedError, TooLarge, Transient
-from pipeline.sources.http import Policy, Reply, TooSlow
+from pipeline.errors import SourceError, StoppedError, TooLarge, Transient
+from pipeline.sources.http import Policy, Reply, TooSlow, UnsureError
 from tests.faults import GOOD, HANGS_UP, RESETS, STALLS, Say, door_to, fails, read, serving
 
 
@@ -243,3 +244,42 @@ def test_the_scripted_server_itself_says_what_it_was_told() -> None:
             {"a": 1},
         )
     assert (server.asked[0].method, server.asked[0].path, server.asked[0].form) == ("POST", "/p", {"q": "1"})
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_write_that_may_be_repeated_is_tried_again_a_second_later(method: str) -> None:
+    with serving([Say("busy", 503), Say("slow", 429, {"Retry-After": "7"}), GOOD]) as server:
+        door, slept = door_to(server.url, name="github")
+        body = {"body": "x"} if method == "PATCH" else None
+        assert door.write(method, "/x", body, check=read) == {"fine": True}
+    assert [a.method for a in server.asked] == [method] * 3
+    assert all(json.loads(a.body) == {"body": "x"} for a in server.asked if body)
+    assert slept[0] >= 1.0
+    assert slept[1] == 7.0
+
+
+@pytest.mark.parametrize("lost", [Say("oops", 500), Say("slow", 504), HANGS_UP, RESETS, Say({"a": 1}, cut_at=3)])
+def test_a_post_that_may_have_been_carried_out_is_not_repeated(lost: Say) -> None:
+    with serving([lost, GOOD]) as server:
+        door, slept = door_to(server.url, name="github", headers={"Authorization": "Bearer secret-token"})
+        with pytest.raises(UnsureError) as caught:
+            door.write("POST", "/x", {"body": "x"}, check=read)
+    assert caught.value.exit_code == 3
+    assert "secret-token" not in str(caught.value)
+    assert len(server.asked) == 1
+    assert slept == []
+
+
+def test_a_post_that_was_turned_away_is_repeated() -> None:
+    with serving([Say("slow down", 429), GOOD]) as server:
+        door, slept = door_to(server.url, name="github")
+        assert door.write("POST", "/x", {"body": "x"}, check=read) == {"fine": True}
+    assert slept[0] >= 1.0
+
+
+def test_a_post_that_reached_nobody_is_repeated() -> None:
+    door, slept = door_to("http://127.0.0.1:1", name="github")
+    with pytest.raises(SourceError) as caught:
+        door.write("POST", "/x", {"body": "x"}, check=read)
+    assert not isinstance(caught.value, UnsureError)
+    assert len(slept) == door.policy.tries - 1

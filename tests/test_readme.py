@@ -7,12 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline import catalog, settings
 from tests.command import aislot, environment
+from tests.github_server import REPOSITORY, Hub
 
 pytestmark = pytest.mark.command
 
@@ -43,11 +45,18 @@ def folder(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="module")
+def github() -> Iterator[dict[str, str]]:
+    """Give the environment that names a GitHub, for what is published."""
+    with Hub().serving() as url:
+        yield {"AISLOT_GITHUB__API_URL": url, "AISLOT_GITHUB__REPOSITORY": REPOSITORY}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_works(folder: Path, command: str) -> None:
+def test_a_command_of_the_readme_works(folder: Path, github: dict[str, str], command: str) -> None:
     name, *arguments = shlex.split(command)
     assert name == "aislot"
-    done = aislot(*arguments, cwd=folder)
+    done = aislot(*arguments, cwd=folder, env=github if arguments[0] == "publish" else None)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,12 +12,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline import __version__
-from pipeline.cli import lake, reports
+from pipeline.cli import lake, publish, reports
 from pipeline.cli.shared import NAME, SETTINGS_FILE, AsJson, Options, app, config_app, print_json, terminal
 from pipeline.errors import BUG, DONE, INTERRUPTED, TERMINATED, AislotError
 from pipeline.terminal import NORMAL, QUIET
 
-__all__ = ["app", "lake", "main", "reports"]  # the commands register themselves
+__all__ = ["app", "lake", "main", "publish", "reports"]  # the commands register themselves
 
 _DEBUG = 3
 

@@ -94,6 +94,12 @@ def advice(text: str) -> Rich:
     return Rich([*out, Span(visible(text[at:], None))])
 
 
+def marked(text: Rich) -> str:
+    """Write a sentence as `advice` reads it: what is code between backticks, everything else as plain words."""
+    ticked = (f"`{s.text.replace('`', chr(39))}`" if s.kind in {"code", "name"} else s.text for s in text.spans)
+    return "".join(ticked)
+
+
 def document(base: str, path: str, name: str) -> Span | None:
     """Return the link to one of the house's documents: without a base address its path, None without a path."""
     if not path:

@@ -12,7 +12,8 @@ from pipeline.model import NS, Coverage, Window, instant_text, merge
 from pipeline.report import figures
 from pipeline.report.data import ReportData, other_kinds, plain, records
 from pipeline.report.figures import Signal, Stream, budget, build_hours, quarters, stream_lines, streams
-from pipeline.report.sections import recovery, signals, slow
+from pipeline.report.rich import marked
+from pipeline.report.sections import recovery, signals, slow, todo, verdict
 from pipeline.report.sections.sources import unknown_ends
 
 _MOVING = ("made_at", "revision")  # what two renderings of the same figures may differ in
@@ -28,6 +29,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         "made_at": instant_text(data.made_at // NS * NS),
         "revision": data.revision,
         "verdict": data.verdict,
+        "sentence": marked(verdict.sentence(data)),
+        "todo": [_todo(t) for t in todo.todo(data)],
         "reasons": [plain(dict(r)) for r in data.reasons],
         **common(data),
         "signals": [_signal(data, s) for s in figures.signals(data)],
@@ -76,6 +79,13 @@ def common(data: ReportData) -> dict[str, Any]:
         "versions": dict(data.versions),
         "settings": list(data.changed_settings),
     }
+
+
+def _todo(t: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of what to do: names that are code between backticks, and the document where it has an address."""
+    doc = t["doc"]
+    to = {"name": doc.text, "url": doc.target} if doc is not None and doc.kind == "link" else None
+    return {"what": marked(t["what"]), "how": marked(t["how"]), "doc": to}
 
 
 def _joined(known: Sequence[Coverage], max_gap_s: float) -> dict[str, Any]:

@@ -27,8 +27,11 @@ _ODD = re.compile(f"[\n{_HIDDEN}{_LAST_OF_PLANES}]")
 _LATIN, _BASIC = 0x100, 0x10000
 _TICKS = re.compile(r"`+")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&])")
+ESCAPED = re.compile(r"\\([\\`*_\[\]<>|~&])")  # what `md_text` and `md_code` write in place of group 1
 # what GitHub would make a link or a notification of, wherever it stands outside code
-_LIVE = re.compile(r"[\w./+-]*@[\w./-]*|[\w./-]*#\d+|\b[0-9a-f]{40}\b|(?i:\b(?:https?://|www\.)\S+)")
+_LIVE = re.compile(
+    r"\S*@[\w./-]*|[\w./-]*#\d+|(?:[\w.]*-)?\b[0-9a-f]{40}\b|(?i:\bGH-\d+|\b(?:(?:https?|ftp)://|www\.)\S+)"
+)
 
 
 def visible(text: Any, most: int | None = MOST) -> str:

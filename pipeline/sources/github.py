@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import SourceError, Transient
+from pipeline.errors import SourceError
 from pipeline.sources import rows
-from pipeline.sources.http import Door, Reply, retry_after_s, server_time
+from pipeline.sources.http import Door, NotDone, Reply
+from pipeline.sources.wire import retry_after_s, server_time
 
 MARKER = "<!-- codex-k8s:run-status "
 OUR_MARKER = "<!-- aislot:"
@@ -79,37 +80,49 @@ class GitHub:
 
         def check(reply: Reply) -> str:
             if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
+                check_limit(reply)
                 return _OWN_LOGIN_OF_ACTIONS
             answer = reply.json()
             if not isinstance(answer, dict) or not isinstance(answer.get("login"), str):
-                raise _no_github()
+                raise not_github()
             return str(answer["login"])
 
-        return self.door.get("/user", check=check, raw_status={401, 403})
+        return self.door.get("/user", check=check, raw_status={401, 403, 429})
 
 
 def _page(reply: Reply) -> tuple[list[dict[str, Any]], str]:
     _refused(reply)
     items = reply.json()
     if not isinstance(items, list):
-        raise _no_github()
+        raise not_github()
+    return [i for i in items if isinstance(i, dict)], next_page(reply)
+
+
+def next_page(reply: Reply) -> str:
+    """Return the address of the page that follows, empty after the last."""
     following = _NEXT.search(reply.headers.get("Link", ""))
-    return [i for i in items if isinstance(i, dict)], following[1] if following else ""
+    return following[1] if following else ""
 
 
-def _refused(reply: Reply) -> None:
-    """Tell a used-up rate limit, which passes, from a refusal, which does not."""
-    if reply.status == 200:  # noqa: PLR2004 - HTTP's OK
+def check_limit(reply: Reply) -> None:
+    """Tell a used-up rate limit, which passes, from a refusal, which does not. Raises Transient."""
+    if reply.status not in {403, 429}:
         return
     wait = retry_after_s(reply.headers)
     used_up = reply.headers.get("X-RateLimit-Remaining") == "0"
     if reply.status == 429 or wait is not None or used_up or "rate limit" in reply.text().lower():  # noqa: PLR2004 - HTTP's Too Many Requests
         wait = _until_reset(reply.headers) if wait is None and used_up else wait
-        raise Transient(
+        raise NotDone(
             "GitHub's rate limit is used up",
             "wait; with AISLOT_GITHUB__TOKEN or github.token_file GitHub allows far more",
             retry_after_s=_A_WHILE_S if wait is None else wait,
         )
+
+
+def _refused(reply: Reply) -> None:
+    if reply.status == 200:  # noqa: PLR2004 - HTTP's OK
+        return
+    check_limit(reply)
     if reply.status == 404:  # noqa: PLR2004 - HTTP's Not Found, which GitHub also says to those it does not trust
         raise SourceError(
             "GitHub knows no such repository, or the token may not see it",
@@ -126,7 +139,8 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
     return max(0.0, float(reset) - now) if now is not None and re.fullmatch(r"[0-9]{1,12}", reset) else None
 
 
-def _no_github() -> SourceError:
+def not_github() -> SourceError:
+    """Return what is said of a server that answers otherwise than GitHub."""
     return SourceError("what answers is not GitHub's API", "check github.api_url")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.utils
 import json
 import math
 import random
@@ -34,6 +33,7 @@ import requests.utils
 import urllib3
 
 from pipeline.errors import SourceError, StoppedError, TooLarge, Transient
+from pipeline.sources.wire import origin, retry_after_s, server_time
 
 T = TypeVar("T")
 _TRANSIENT_4XX = {408, 425, 429, 499}
@@ -43,6 +43,7 @@ _MOST_MOVES = 5
 _SHOWN = 300
 _PIECE = 1 << 20
 _TAG = re.compile(r"<[^<>]{0,1000}>")
+_WRITE_S = 1.0  # seconds at least between two tries of a write
 _LEAST_SECRET = 6  # characters: what is shorter would blot out ordinary words
 
 
@@ -54,15 +55,24 @@ class _Cut(Transient):
     """The answer did not come whole; where that lasts, the question may be too large for this server."""
 
 
+class NotDone(Transient):
+    """The server was not reached, or turned us away unheard: even what must not be done twice may be asked again."""
+
+
+class UnsureError(SourceError):
+    """No answer came to a write that must not be done twice: whether it was done has to be looked up."""
+
+
 class Late(_Cut):
     """No answer came in time, to us or to a gateway before the server: fewer tries, then a smaller question."""
 
 
+_KINDS: Mapping[int, type[Transient]] = {429: NotDone, 504: Late}
 # what failed, looked for in this order among an error and its causes; without words, the system's own
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], type[Transient], str], ...] = (
-    ((socket.gaierror,), Transient, "no such host"),
-    ((urllib3.exceptions.NewConnectionError,), Transient, ""),
-    ((urllib3.exceptions.ConnectTimeoutError,), Transient, "no connection in time"),
+    ((socket.gaierror,), NotDone, "no such host"),
+    ((urllib3.exceptions.NewConnectionError,), NotDone, ""),
+    ((urllib3.exceptions.ConnectTimeoutError,), NotDone, "no connection in time"),
     ((TimeoutError, urllib3.exceptions.TimeoutError), Late, "no answer in time"),
     ((RemoteDisconnected,), _Cut, "the connection was closed without an answer"),
     ((BadStatusLine,), Transient, "what answers does not speak HTTP"),
@@ -203,6 +213,21 @@ class Door:
         """Ask with a POSTed form, for questions too long for an address. Raises SourceError, StoppedError."""
         return self._ask("POST", path, {"data": dict(form)}, check, headers, raw_status)
 
+    def write(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        check: Callable[[Reply], T],
+        raw_status: Collection[int] = (),
+    ) -> T:
+        """Write JSON with POST, PATCH or DELETE; a POST is sent again only where it was surely not carried out.
+
+        Raises SourceError, StoppedError; UnsureError where a POST may or may not have been carried out.
+        """
+        return self._ask(method, path, {} if body is None else {"json": dict(body)}, check, None, raw_status, _WRITE_S)
+
     def _ask(
         self,
         method: str,
@@ -211,14 +236,19 @@ class Door:
         check: Callable[[Reply], T],
         headers: Mapping[str, str] | None,
         raw_status: Collection[int],
+        write_s: float = 0.0,
     ) -> T:
+        """Ask until there is an answer; `write_s`: it is a write, and so many seconds lie between two of them."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 return check(self._once(method, path, body, headers or {}, raw_status))
             except Transient as e:
-                wait = self._wait(attempt, e.retry_after_s)
+                if write_s and method == "POST" and not isinstance(e, NotDone):
+                    gave_up = self._gave_up(e, attempt)
+                    raise UnsureError(gave_up.what, gave_up.fix) from e
+                wait = max(write_s, self._wait(attempt, e.retry_after_s))
                 tries = self.policy.late_tries if isinstance(e, Late) else self.policy.tries
                 if attempt >= tries or wait > self.policy.longest_wait_s or wait >= self._remaining_s():
                     raise self._gave_up(e, attempt) from e
@@ -271,7 +301,7 @@ class Door:
 
     def _keep_here(self, url: str) -> None:
         """Refuse to carry credentials to another server; from http to https on the same host is the same server."""
-        ours, there = _origin(self.endpoint.url), _origin(url)
+        ours, there = origin(self.endpoint.url), origin(url)
         if there not in {ours, ("https", ours[1], 443 if ours[2] == 80 else ours[2])}:  # noqa: PLR2004 - default ports
             raise SourceError(
                 f"{self.name} at {self.endpoint.shown()} sends us on to another server ({there[0]}://{there[1]})",
@@ -336,8 +366,7 @@ class Door:
             return reply
         said = f"HTTP {reply.status}: {reply.text()}" if reply.body else f"HTTP {reply.status}"
         if reply.status in _TRANSIENT_4XX or (reply.status >= 500 and reply.status not in _NEVER_BETTER_5XX):  # noqa: PLR2004 - HTTP's server errors
-            failure = Late if reply.status == 504 else Transient  # noqa: PLR2004 - HTTP's Gateway Timeout
-            raise failure(said, retry_after_s=retry_after_s(reply.headers))
+            raise _KINDS.get(reply.status, Transient)(said, retry_after_s=retry_after_s(reply.headers))
         where = f"{self.name} at {self.endpoint.shown()}"
         if reply.status in {401, 403}:
             raise SourceError(f"{where} refused us: {said}", f"check the credentials and the tenant of [{self.name}]")
@@ -359,37 +388,6 @@ class Door:
             session.cert = self.endpoint.client_cert_file or None
             self._local.session = session
         return session
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return for how long a server wants to be left alone: in seconds, or until a date by its own clock."""
-    text = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    until, now = _date(text), server_time(headers)
-    return None if until is None or now is None else max(0.0, until - now)
-
-
-def server_time(headers: Mapping[str, str]) -> float | None:
-    """Return what the server's clock showed when it answered, in seconds since the epoch."""
-    return _date(headers.get("Date", ""))
-
-
-def _date(text: str) -> float | None:
-    parts = email.utils.parsedate_tz(text)
-    try:
-        return None if parts is None else float(email.utils.mktime_tz(parts))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    return parts.scheme, parts.hostname or "", port or (443 if parts.scheme == "https" else 80)
 
 
 def _causes(e: BaseException | None) -> Iterator[BaseException]:

@@ -18,7 +18,8 @@ import pyarrow as pa
 from pipeline import schemas
 from pipeline.errors import SourceError, TooLarge, Transient
 from pipeline.model import NS, Window
-from pipeline.sources.http import Door, Reply, TooSlow, retry_after_s
+from pipeline.sources.http import Door, Reply, TooSlow
+from pipeline.sources.wire import retry_after_s
 
 T = TypeVar("T")
 _MS = 1_000_000

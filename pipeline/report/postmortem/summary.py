@@ -7,7 +7,9 @@ from typing import Any
 from pipeline.cases import Entry, Moment
 from pipeline.model import NS, instant_text
 from pipeline.report.data import plain
+from pipeline.report.postmortem import told
 from pipeline.report.postmortem.data import Excerpt, PostmortemData
+from pipeline.report.rich import marked
 from pipeline.report.summary import common
 
 
@@ -50,6 +52,7 @@ def postmortem_summary(data: PostmortemData) -> dict[str, Any]:
             }
             for c in data.cases
         ],
+        "todo": [marked(a) for a in told.actions(data)],
         "timeline": [_entry(e, shown=e in data.entries) for e in data.timeline],
         "excerpts": [_excerpt(e) for e in data.excerpts],
         "similar": [plain(dict(r)) for r in data.similar],
