@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,17 @@ def test_a_link_opens_the_fold_that_its_row_is_in(chrome: Browser, pages: dict[s
         last = page.value("[...document.querySelectorAll('details .attempts tr[id]')].pop().id")
         page.value(f"location.hash = '{last}'")
         assert page.value(f"document.getElementById('{last}').checkVisibility()")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False)])
+@pytest.mark.parametrize("name", ["red", "grey", "postmortem-en", "postmortem-ru"])
+def test_axe_finds_no_violation(chrome: Browser, pages: dict[str, Path], name: str, width: int, dark: bool) -> None:
+    axe = (files_of("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    with chrome.page(pages[name], width=width, dark=dark) as page:
+        page.value("document.querySelectorAll('details').forEach(d => d.open = true)")
+        page.value(f"{axe};0")
+        page.value("axe.run().then(r => { window.found = r.violations.map(v => v.id + ' ' + v.nodes[0].html) }); 0")
+        found = None
+        while found is None:
+            found = page.value("window.found || null")
+        assert found == []
