@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.lake.store import Store
@@ -153,21 +153,23 @@ def test_other_ways_to_choose_are_other_rules(monkeypatch: pytest.MonkeyPatch) -
     assert rules_of(RULES.job_kinds, RULES.phrases) != rules
 
 
-DAMAGED = written(context("memory://damaged"))
-WHOLE = DAMAGED.store.read(KEPT) or b""
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return written(context(tmp_path_factory.mktemp("damaged")))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, len(WHOLE) - 1), st.integers(0, 7), st.booleans())
-def test_a_damaged_or_cut_off_extract_is_as_good_as_none(place: int, bit: int, cut: bool) -> None:
-    kept = told.extracts(DAMAGED.store)
-    content = kept.content(HOUR)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 7), st.booleans())
+def test_a_damaged_or_cut_off_extract_is_as_good_as_none(damaged: Context, at: int, bit: int, cut: bool) -> None:
+    kept, store = told.extracts(damaged.store), damaged.store
+    whole, content = store.read(KEPT), kept.content(HOUR)
+    assert whole
     assert content
-    rules = rules_of(RULES.job_kinds, RULES.phrases)
-    flipped = bytes([WHOLE[place] ^ 1 << bit])
-    DAMAGED.store.write(KEPT, WHOLE[:place] if cut else WHOLE[:place] + flipped + WHOLE[place + 1 :])
+    rules, place = rules_of(RULES.job_kinds, RULES.phrases), at % len(whole)
+    flipped = bytes([whole[place] ^ 1 << bit])
+    store.write(KEPT, whole[:place] if cut else whole[:place] + flipped + whole[place + 1 :])
     assert kept.read(HOUR, content, rules) is None
-    DAMAGED.store.write(KEPT, WHOLE)
+    store.write(KEPT, whole)
     assert kept.read(HOUR, content, rules) is not None
 
 
