@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import random
 import shutil
@@ -221,12 +222,25 @@ def test_the_incidents_are_the_worlds(site: Site) -> None:
     assert found == truth[truth["started_at"].dt.date == DATE].sort_values("started_at")[columns].to_numpy().tolist()
 
 
+def extracted(data: bytes) -> Iterator[str]:
+    """Yield what an extract of `logs` holds: a line with its proof, one of JSON, and Parquet files."""
+    _, head, body = data.split(b"\n", 2)
+    yield head.decode()
+    at = 0
+    for size in json.loads(head)["sizes"].values():
+        yield json.dumps(pq.read_table(io.BytesIO(body[at : at + size])).to_pylist(), default=str)
+        at += size
+    assert at == len(body)
+
+
 def test_no_secret_is_anywhere(site: Site) -> None:
     assert len(site.world.secrets) >= 5
     texts = [site.done.stdout, site.done.stderr]
     for path in site.lake.rglob("*"):
         if path.suffix == ".parquet":
             texts.append(json.dumps(pq.ParquetFile(path).read().to_pylist(), default=str))
+        elif path.suffix == ".extract":
+            texts += extracted(path.read_bytes())
         elif path.is_file():
             texts.append(path.read_text("utf-8"))
     texts += [p.read_text("utf-8") for p in site.report.iterdir()]

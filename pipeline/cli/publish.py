@@ -24,7 +24,7 @@ def publish(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create or update one comment on an issue from a report's folder; again without a change, it writes nothing."""
+    """Create or update one comment on an issue from a report."""
     from pipeline.steps import publish as step
 
     options: Options = ctx.obj

@@ -107,7 +107,7 @@ def report_postmortem(
     bundle: Bundle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the evidence on an issue: OUT/postmortem/N/report.md, report.html, summary.json."""
+    """Write the evidence on an issue, below OUT/postmortem/N."""
     from pipeline.steps import postmortem as step
 
     options: Options = ctx.obj
@@ -157,7 +157,7 @@ def explain(
     lake: LakeUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a figure of a day's report is, by which queries it came, and show its rows."""
+    """Say what a figure of a day's page is and show its rows."""
     from pipeline.steps import explain as step
 
     options: Options = ctx.obj
